@@ -1,0 +1,149 @@
+# acceld: make, make check, make check-asan, make check-tsan, make fuzz, make lint, make bench, make install.
+# Not recursive.  Objects and archives are under build/obj/<variant>/; programs in build/ (or build/<variant>/).
+#
+# VARIANT: release (default), asan (with UBSan), tsan, fault (fault points built in), faultasan, fuzz, cov.
+
+CC ?= gcc
+VARIANT ?= release
+PREFIX ?= /usr/local
+DESTDIR ?=
+WERROR ?=
+PKGS := libevent libevent_openssl libevent_pthreads hiredis libcurl json-c yaml-0.1 openssl libzstd zlib libdeflate liblz4
+VERSION := $(shell cat VERSION)
+
+HAVE_ISAL := $(if $(wildcard /usr/include/isa-l.h /usr/include/isa-l/*.h),1,)
+ifeq ($(ISAL),0)
+HAVE_ISAL :=
+endif
+
+O := build/obj/$(VARIANT)
+BIN := $(if $(filter release,$(VARIANT)),build,build/$(VARIANT))
+
+CFLAGS_BASE := -std=gnu17 -D_GNU_SOURCE -I. -g -fno-strict-aliasing -fno-common -fstack-protector-strong \
+	-Wall -Wextra -Wshadow -Wvla -Wmissing-prototypes -Wstrict-prototypes -Wno-unused-parameter \
+	-Wpointer-arith -Wwrite-strings $(if $(WERROR),-Werror) -DACCEL_VERSION='"$(VERSION)"' \
+	$(if $(HAVE_ISAL),-DHAVE_ISAL)
+CFLAGS_release := -O2 -D_FORTIFY_SOURCE=2
+CFLAGS_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -DACCEL_FAULTS
+CFLAGS_tsan := -O1 -fsanitize=thread -fno-omit-frame-pointer
+CFLAGS_fault := -O2 -D_FORTIFY_SOURCE=2 -DACCEL_FAULTS
+CFLAGS_fuzz := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+CFLAGS_cov := -O0 --coverage
+LDFLAGS_asan := -fsanitize=address,undefined
+LDFLAGS_tsan := -fsanitize=thread
+LDFLAGS_fuzz := -fsanitize=address,undefined
+LDFLAGS_cov := --coverage
+CFLAGS_ALL = $(CFLAGS_BASE) $(CFLAGS_$(VARIANT)) $(PKG_CFLAGS) $(CFLAGS)
+LDFLAGS_ALL = -pthread -Wl,--as-needed -Wl,-z,relro,-z,now $(LDFLAGS_$(VARIANT)) $(LDFLAGS)
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) $(if $(HAVE_ISAL),-lisal) -lpthread -lm
+
+# ---- rooms: sources by name
+COMMON := err mem buf str clock env fault log digest secret json config imageref target rules stream loop tls httpd \
+	http resp redis task queue scripts metrics
+WORKER := pool out layer convert classify publish verify cache taskproc limits blobat \
+	oci/descriptor oci/manifest oci/index oci/imageconfig \
+	registry/registry registry/challenge registry/token registry/credentials registry/blob registry/upload \
+	registry/regerr \
+	codec/codec codec/inflate codec/blocks codec/zstd codec/encode codec/deflate codec/lz4 \
+	tar/tar_header tar/tar_reader \
+	drivers/driver drivers/toc drivers/estargz drivers/zstdchunked drivers/nydus drivers/tarsplit \
+	rafs/rafs_tree rafs/rafs_layout rafs/rafs_emit rafs/rafs_read rafs/rafs_check rafs/rafs_merge rafs/rafs_blob \
+	rafs/rafs_zran rafs/blake3 rafs/blake3_simd
+SUPERVISOR := worker/main worker/supervisor worker/slots worker/probes
+API := main routes webhook create list show health waiters auth ui
+CTL := main cmd_task cmd_convert cmd_check cmd_inspect cmd_layer cmd_config cmd_health cmd_rules cmd_version api_client progress
+ACCELD := main child redis_server
+
+have = $(wildcard $(addsuffix .c,$(1)))
+objs = $(patsubst %.c,$(O)/%.o,$(1))
+COMMON_SRC := $(call have,$(addprefix common/,$(COMMON)))
+WORKER_SRC := $(call have,$(addprefix worker/,$(WORKER)))
+SUPERVISOR_SRC := $(call have,$(SUPERVISOR))
+API_SRC := $(call have,$(addprefix api-server/,$(API)))
+CTL_SRC := $(call have,$(addprefix accelctl/,$(CTL)))
+ACCELD_SRC := $(call have,$(addprefix acceld/,$(ACCELD)))
+LIBCOMMON := $(O)/libcommon.a
+LIBWORKER := $(O)/libworker.a
+LIBAPI := $(O)/libapi.a
+
+PROGRAMS := $(if $(wildcard accelctl/main.c),$(BIN)/accelctl) $(if $(wildcard acceld/main.c),$(BIN)/acceld) \
+	$(if $(wildcard api-server/main.c),$(BIN)/accel-api-server) $(if $(wildcard worker/main.c),$(BIN)/accel-worker)
+
+all: $(PROGRAMS) $(LIBCOMMON) $(LIBWORKER)
+
+$(O)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+$(LIBCOMMON): $(call objs,$(COMMON_SRC))
+$(LIBWORKER): $(call objs,$(WORKER_SRC))
+$(LIBAPI): $(call objs,$(filter-out api-server/main.c,$(API_SRC)))
+%.a:
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+define program
+$(BIN)/$(1): $(call objs,$(2)) $(3)
+	@mkdir -p $$(@D)
+	$$(CC) $$(LDFLAGS_ALL) -o $$@ $$^ $$(PKG_LIBS)
+endef
+$(eval $(call program,accelctl,$(CTL_SRC),$(LIBWORKER) $(LIBCOMMON)))
+$(eval $(call program,acceld,$(ACCELD_SRC),$(LIBCOMMON)))
+$(eval $(call program,accel-api-server,api-server/main.c,$(LIBAPI) $(LIBCOMMON)))
+$(eval $(call program,accel-worker,$(SUPERVISOR_SRC),$(LIBWORKER) $(LIBCOMMON)))
+
+# ---- tests
+UNIT := $(patsubst tests/unit/%.c,$(O)/unit/%,$(wildcard tests/unit/test_*.c))
+$(O)/unit/%: $(O)/tests/unit/%.o $(LIBAPI) $(LIBWORKER) $(LIBCOMMON)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lcmocka $(PKG_LIBS)
+.PRECIOUS: $(O)/tests/unit/%.o $(O)/tests/fuzz/%.o
+
+# Fuzz targets: with clang's fuzzer (VARIANT=fuzz), or as plain replayers of their corpus.
+FUZZ := $(patsubst tests/fuzz/%.c,$(O)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_MAIN = $(if $(filter fuzz,$(VARIANT)),-fsanitize=fuzzer,$(O)/tests/fuzz/replay.o)
+$(O)/fuzz/%: $(O)/tests/fuzz/%.o $(LIBAPI) $(LIBWORKER) $(LIBCOMMON) $(if $(filter fuzz,$(VARIANT)),,$(O)/tests/fuzz/replay.o)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $(filter-out %/replay.o,$^) $(FUZZ_MAIN) $(PKG_LIBS)
+
+tests-built: all $(UNIT) $(FUZZ)
+
+check: all $(UNIT) $(FUZZ)
+	$(MAKE) VARIANT=fault all
+	tests/run.sh --variant $(VARIANT) unit fuzz integration
+
+check-unit: $(UNIT)
+	tests/run.sh --variant $(VARIANT) unit
+
+check-asan:
+	$(MAKE) VARIANT=asan tests-built
+	tests/run.sh --variant asan unit fuzz integration-short
+
+check-tsan:
+	$(MAKE) VARIANT=tsan tests-built
+	tests/run.sh --variant tsan unit-threads
+
+fuzz:
+	$(MAKE) CC=clang VARIANT=fuzz fuzz-built
+	tests/fuzz/run.sh $(or $(SECONDS_EACH),5)
+fuzz-built: $(FUZZ)
+
+lint:
+	scripts/lint.sh
+
+-include Makefile.more
+
+clean:
+	rm -rf build
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+	for m in $$(find accelctl acceld api-server worker deploy -name '*.[158]'); do \
+		install -D -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$(basename $$m); done
+
+-include $(shell find $(O) -name '*.d' 2>/dev/null)
+.PHONY: all check check-unit check-asan check-tsan fuzz fuzz-built lint clean install tests-built
+.DELETE_ON_ERROR:

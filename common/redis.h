@@ -1,0 +1,44 @@
+/* common/redis.h - commands and scripts over resp, failing with struct err.
+ *
+ * Everything is asynchronous on one loop: a call gives a callback, which is called exactly once, with a reply
+ * or with an error (ERR_NET: no connection, or it broke before the reply; ERR_BUSY: a reply that means
+ * "again"; ERR_LIMIT: Redis is full; ERR_DENIED: no rights).  A call's deadline counts from the call. */
+#ifndef COMMON_REDIS_H
+#define COMMON_REDIS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct err;
+struct loop;
+struct redis;
+struct settings;
+
+enum reply_kind { REPLY_NIL, REPLY_INT, REPLY_STR, REPLY_ARRAY, REPLY_STATUS };
+struct reply { /* borrowed, valid during the callback */
+	enum reply_kind kind;
+	int64_t integer;
+	const char *str; /* NUL-terminated, may hold NULs */
+	size_t n;	 /* bytes of str, or elements */
+	const struct reply *const *element;
+};
+typedef void redis_fn(const struct reply *r, const struct err *e, void *arg); /* r is NULL when e is set */
+
+/* Connects in the background and goes on trying; on_state tells ready (handshake done: version, policy,
+ * schema, rights checked) and lost, with why. */
+int redis_open(struct redis **r, struct loop *l, const struct settings *s, const char *client_name,
+	       void (*on_state)(bool ready, const struct err *why, void *arg), void *arg,
+	       struct err *e);
+void redis_freep(struct redis **r); /* pending callbacks get ERR_CANCELLED */
+bool redis_ready(const struct redis *r);
+
+/* argv with lengths; deadline_ms 0: 1 s. */
+void redis_call(struct redis *r, uint64_t deadline_ms, size_t argc, const char *const *argv,
+		const size_t *lens, redis_fn *on, void *arg);
+/* A script by its table name (common/queue/NAME.lua): EVALSHA, EVAL once on NOSCRIPT; KEYS[1] is
+ * acc:{shard}:meta. */
+void redis_script(struct redis *r, const char *name, uint64_t deadline_ms, size_t argc,
+		  const char *const *argv, const size_t *lens, redis_fn *on, void *arg);
+
+#endif

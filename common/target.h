@@ -1,0 +1,116 @@
+/* common/target.h - one wanted result: a driver's name and typed options, the target tag; and the dedup key
+ * over all of them.  API server and worker agree here without linking a driver.
+ *
+ * Canonical options are `key=value` lines sorted by key, defaults left out, so that writing a default
+ * changes nothing.  See the options table in target.c: it also makes documentation and `config check`. */
+#ifndef COMMON_TARGET_H
+#define COMMON_TARGET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/digest.h"
+#include "common/imageref.h"
+
+struct err;
+struct json;
+
+enum driver_id { DRIVER_ESTARGZ, DRIVER_ZSTDCHUNKED, DRIVER_NYDUS, DRIVERS };
+
+enum zstd_dialect { DIALECT_CONTAINERD, DIALECT_PODMAN, DIALECT_BOTH };
+/* With `dialect: both` one blob serves two targets: both/containerd and both/podman. */
+enum nydus_compressor { NYDUS_NONE, NYDUS_LZ4, NYDUS_ZSTD };
+enum nydus_backend { NYDUS_REGISTRY, NYDUS_LOCALFS, NYDUS_S3, NYDUS_OSS };
+
+struct estargz_options {
+	uint64_t chunk_size;	/* bytes; default 4 MiB */
+	int compression_level;	/* libdeflate 1..12; 0: our default */
+	char *prioritized_files; /* newline-separated paths, or NULL */
+	bool docker2oci;	 /* accepted; the result is always OCI */
+};
+
+struct zstdchunked_options {
+	enum zstd_dialect dialect; /* default containerd */
+	enum zstd_dialect face;	   /* with DIALECT_BOTH: whose annotations this target carries */
+	uint64_t chunk_size;	   /* containerd's dialect; default 4 MiB */
+	int compression_level;	   /* zstd 1..19; default 3 */
+	char *prioritized_files;
+	bool docker2oci;
+};
+
+struct nydus_options {
+	int fs_version; /* 6 */
+	enum nydus_compressor compressor;
+	uint64_t chunk_size; /* 0x1000..0x1000000, power of two; default 0x100000 */
+	uint64_t batch_size; /* 0: off */
+	bool sha256;	     /* digester; default blake3 */
+	char *prefetch_patterns; /* newline-separated; NULL: none in layers, "/" in the merged bootstrap */
+	char *chunk_dict_ref;
+	bool oci_ref, with_referrer, docker2oci, merge_manifest, backend_force_push;
+	enum nydus_backend backend;
+	char *backend_config; /* JSON, or NULL; may hold secrets: never logged, not in canonical options */
+	int compression_level; /* zstd; default 3 */
+};
+
+struct target {
+	enum driver_id driver;
+	char *tag_template; /* "{tag}-nydus" */
+	bool overwrite;	    /* an existing target tag that is not ours may be replaced */
+	bool upstream_form; /* from upstream's tag_suffix: overwrites as upstream does */
+	char *cache_tag;    /* upstream's remote cache, or NULL */
+	union {
+		struct estargz_options estargz;
+		struct zstdchunked_options zstdchunked;
+		struct nydus_options nydus;
+	};
+};
+
+const char *driver_name(enum driver_id d); /* "estargz", "zstdchunked", "nydus" */
+
+/* Sets defaults; tag_template NULL. */
+void target_init(struct target *t, enum driver_id d);
+void target_fini(struct target *t);
+void target_copy(struct target *to, const struct target *from);
+/* "estargz" with compression zstdchunked becomes DRIVER_ZSTDCHUNKED.  ERR_INVALID names the nearest. */
+int target_driver_parse(enum driver_id *d, const char *name, struct err *e);
+/* One option as text, as in driver.config.  ERR_INVALID: key, value, what was expected, did you mean;
+ * ERR_UNSUPPORTED for what is known and not built (fs_version 5, encryption).
+ * *warning (static text or NULL): accepted, but without effect. */
+int target_option(struct target *t, const char *key, const char *value, const char **warning,
+		  struct err *e);
+/* Options that contradict each other. */
+int target_check(const struct target *t, struct err *e);
+/* The canonical text described above. */
+char *target_options_text(const struct target *t);
+/* The version of a format's bytes: raised when the same input and options give other bytes. */
+uint32_t target_format_version(enum driver_id d);
+/* "estargz/1", for io.acceld.format. */
+const char *target_format(const struct target *t, char text[32]);
+/* 16 hex digits of SHA-256 over options, format version, sorted platforms: io.acceld.options. */
+void target_options_hash(const struct target *t, const char *platforms, char hex[17]);
+
+/* The target's reference for a source (design: "Publishing exactly").  ERR_INVALID when the tag gets over
+ * 128 characters or equals the source. */
+int target_ref(const struct target *t, const struct imageref *source, struct imageref *to,
+	       struct err *e);
+/* A template holds {tag} exactly once and something besides; the rest is valid in a tag. */
+int target_template_check(const char *template, struct err *e);
+/* The tag could have been made by this template. */
+bool target_tag_matches(const char *template, const char *tag);
+
+/* {driver, tag, options{...}} both ways, for the request record. */
+struct json *target_to_json(const struct target *t);
+int target_from_json(struct target *t, const struct json *j, const char *at, struct err *e);
+
+/* Lower hex of SHA-256 over: acc-dedup-1, host/repository, tag or "", digest or "", then per target sorted
+ * by target tag: driver, target tag, canonical options, format version, sorted platforms. */
+int target_dedup_key(const struct imageref *source, const struct target *targets, size_t n,
+		     const char *platforms, char hex[65], struct err *e);
+
+/* Platforms: "linux/amd64,linux/arm64/v8", as containerd parses them; sorted, each once, or "". */
+int platforms_normalize(const char *text, char **sorted, struct err *e);
+/* platforms "" matches every one.  variant and os_version may be "". */
+bool platforms_match(const char *platforms, const char *os, const char *arch, const char *variant);
+
+#endif
