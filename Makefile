@@ -114,6 +114,8 @@ check: all $(UNIT) $(FUZZ)
 	$(MAKE) VARIANT=fault all
 	tests/run.sh --variant $(VARIANT) unit fuzz integration
 
+unit: $(UNIT)
+
 check-unit: $(UNIT)
 	tests/run.sh --variant $(VARIANT) unit
 
@@ -145,5 +147,5 @@ install: all
 		install -D -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$(basename $$m); done
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
-.PHONY: all check check-unit check-asan check-tsan fuzz fuzz-built lint clean install tests-built
+.PHONY: all unit check check-unit check-asan check-tsan fuzz fuzz-built lint clean install tests-built
 .DELETE_ON_ERROR:

@@ -37,7 +37,7 @@ int json_want(const struct json *j, enum json_kind k, const char *at, struct err
 /* Required: absent, null or of another kind is an error that names at.key. */
 int json_str(const struct json *obj, const char *key, const char *at, const char **v, struct err *e);
 int json_int(const struct json *obj, const char *key, const char *at, int64_t *v, struct err *e);
-int json_object(const struct json *obj, const char *key, const char *at, struct json **v, struct err *e);
+int json_obj(const struct json *obj, const char *key, const char *at, struct json **v, struct err *e);
 int json_array(const struct json *obj, const char *key, const char *at, struct json **v, struct err *e);
 /* Optional: absent or null leaves the default. */
 int json_opt_str(const struct json *obj, const char *key, const char *at, const char **v, struct err *e);

@@ -1,0 +1,266 @@
+/* common/log.c - see log.h.  logrus' three forms: text, JSON, terminal.  A line is built whole and written with one
+ * write(2), so that lines of several processes on one descriptor do not mix. */
+#include "common/log.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/buf.h"
+#include "common/clock.h"
+#include "common/err.h"
+#include "common/str.h"
+
+#define MAX_FIELDS 32
+#define MAX_LINE (64u << 10)
+
+static struct {
+	enum log_level level;
+	enum log_format format;
+	int fd;
+	bool set;
+	const char *module;
+} out = {.level = LOG_INFO, .fd = STDERR_FILENO};
+
+static _Thread_local char task[40];
+
+static const char *const names[] = {"debug", "info", "warning", "error", "fatal"};
+
+void log_setup(enum log_level level, enum log_format format, int fd)
+{
+	out.level = level;
+	out.format = format;
+	out.fd = fd;
+	out.set = true;
+}
+
+int log_level_parse(const char *s, enum log_level *l, struct err *e)
+{
+	for (int i = 0; i <= LOG_FATAL; i++)
+		if (strcmp(names[i], s) == 0) {
+			*l = (enum log_level)i;
+			return 0;
+		}
+	if (strcmp(s, "warn") == 0) {
+		*l = LOG_WARNING;
+		return 0;
+	}
+	return err_set(e, ERR_INVALID, "'%.40s' is no log level (debug, info, warning, error)", s);
+}
+
+bool log_enabled(enum log_level l)
+{
+	return l >= out.level;
+}
+
+void log_bind_task(const char *task_id)
+{
+	snprintf(task, sizeof(task), "%s", task_id ? task_id : "");
+}
+
+void log_bind_module(const char *module)
+{
+	out.module = module;
+}
+
+/* logrus leaves a value bare if it has only these (also when it is empty). */
+static bool bare(const char *s)
+{
+	return strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/@^+") == strlen(s);
+}
+
+/* As Go's strconv.Quote: printable UTF-8 stays, the rest is \x.. or \u.... */
+static void quote_go(struct buf *b, const char *s)
+{
+	char clean[5];
+
+	buf_add_char(b, '"', NULL);
+	for (; *s; s++) {
+		unsigned char c = (unsigned char)*s;
+
+		if (c == '"' || c == '\\')
+			buf_addf(b, NULL, "\\%c", c);
+		else if (c == '\n')
+			buf_add_str(b, "\\n", NULL);
+		else if (c == '\t')
+			buf_add_str(b, "\\t", NULL);
+		else if (c == '\r')
+			buf_add_str(b, "\\r", NULL);
+		else if (c < 0x20 || c == 0x7F)
+			buf_addf(b, NULL, "\\x%02x", c);
+		else if (c < 0x80)
+			buf_add_char(b, (char)c, NULL);
+		else {
+			size_t n = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : 2;
+
+			if (strnlen(s, n) < n || !str_utf8_valid(s, n)) {
+				buf_addf(b, NULL, "\\x%02x", c);
+				continue;
+			}
+			memcpy(clean, s, n);
+			clean[n] = '\0';
+			str_clean(clean); /* bidi overrides and their like */
+			buf_add_str(b, clean, NULL);
+			s += n - 1;
+		}
+	}
+	buf_add_char(b, '"', NULL);
+}
+
+static void quote_json(struct buf *b, const char *s)
+{
+	buf_add_char(b, '"', NULL);
+	for (; *s; s++) {
+		unsigned char c = (unsigned char)*s;
+
+		if (c == '"' || c == '\\')
+			buf_addf(b, NULL, "\\%c", c);
+		else if (c < 0x20 || c == 0x7F)
+			buf_addf(b, NULL, "\\u%04x", c);
+		else
+			buf_add_char(b, (char)c, NULL);
+	}
+	buf_add_char(b, '"', NULL);
+}
+
+static int by_key(const void *a, const void *b)
+{
+	const struct log_field *const *x = a, *const *y = b;
+
+	return strcmp((*x)->key, (*y)->key);
+}
+
+static const char *field_text(const struct log_field *f, char text[32])
+{
+	switch (f->kind) {
+	case FIELD_U64:
+		snprintf(text, 32, "%llu", (unsigned long long)f->u);
+		return text;
+	case FIELD_I64:
+		snprintf(text, 32, "%lld", (long long)f->i);
+		return text;
+	case FIELD_BOOL:
+		return f->i ? "true" : "false";
+	default:
+		return f->s ? f->s : "";
+	}
+}
+
+static void line_text(struct buf *b, enum log_level l, const char *when, const char *msg,
+		      const struct log_field **f, size_t n)
+{
+	char text[32];
+
+	buf_addf(b, NULL, "time=\"%s\" level=%s msg=", when, names[l]);
+	if (bare(msg))
+		buf_add_str(b, msg, NULL);
+	else
+		quote_go(b, msg);
+	for (size_t i = 0; i < n; i++) {
+		const char *v = field_text(f[i], text);
+
+		buf_addf(b, NULL, " %s=", f[i]->key);
+		if (bare(v))
+			buf_add_str(b, v, NULL);
+		else
+			quote_go(b, v);
+	}
+}
+
+static void line_json(struct buf *b, enum log_level l, const char *when, const char *msg,
+		      const struct log_field **f, size_t n)
+{
+	char text[32];
+
+	buf_addf(b, NULL, "{\"level\":\"%s\",\"msg\":", names[l]);
+	quote_json(b, msg);
+	buf_addf(b, NULL, ",\"time\":\"%s\"", when);
+	for (size_t i = 0; i < n; i++) {
+		buf_addf(b, NULL, ",\"%s\":", strcmp(f[i]->key, "task") == 0 ? "task_id" : f[i]->key);
+		if (f[i]->kind == FIELD_STR)
+			quote_json(b, field_text(f[i], text));
+		else
+			buf_add_str(b, field_text(f[i], text), NULL);
+	}
+	buf_add_char(b, '}', NULL);
+}
+
+static void line_terminal(struct buf *b, enum log_level l, const char *when, const char *msg,
+			  const struct log_field **f, size_t n)
+{
+	static const char *const colour[] = {"37", "36", "33", "31", "31"};
+	static const char *const four[] = {"DEBU", "INFO", "WARN", "ERRO", "FATA"};
+	char shown[512], text[32];
+
+	str_copy(shown, sizeof(shown), msg);
+	str_clean(shown);
+	buf_addf(b, NULL, "\033[%sm%s\033[0m[%s] %-44s ", colour[l], four[l], when, shown);
+	for (size_t i = 0; i < n; i++) {
+		const char *v = field_text(f[i], text);
+
+		buf_addf(b, NULL, " \033[%sm%s\033[0m=", colour[l], f[i]->key);
+		if (bare(v))
+			buf_add_str(b, v, NULL);
+		else
+			quote_go(b, v);
+	}
+}
+
+static void write_all(const char *p, size_t n)
+{
+	while (n > 0) {
+		ssize_t r = write(out.fd, p, n);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0)
+			return; /* nobody reads our log: going on is better than dying */
+		p += r;
+		n -= (size_t)r;
+	}
+}
+
+void log_line(enum log_level l, const char *msg, ...)
+{
+	const struct log_field *f[MAX_FIELDS + 2], *one;
+	bool has_task = false, has_module = false;
+	enum log_format format = out.format;
+	struct buf b;
+	char when[CLOCK_TEXT];
+	size_t n = 0;
+	va_list ap;
+
+	if (!log_enabled(l))
+		return;
+	va_start(ap, msg);
+	while ((one = va_arg(ap, const struct log_field *)) && n < MAX_FIELDS) {
+		has_task |= strcmp(one->key, "task") == 0;
+		has_module |= strcmp(one->key, "module") == 0;
+		f[n++] = one;
+	}
+	va_end(ap);
+	if (!has_task && task[0])
+		f[n++] = F_STR("task", task);
+	if (!has_module && out.module)
+		f[n++] = F_STR("module", out.module);
+	qsort(f, n, sizeof(*f), by_key);
+	clock_rfc3339(when, clock_wall_ns(), 9);
+	if (!out.set && isatty(out.fd))
+		format = LOG_TERMINAL;
+	buf_init(&b, MAX_LINE);
+	if (format == LOG_JSON)
+		line_json(&b, l, when, msg, f, n);
+	else if (format == LOG_TERMINAL)
+		line_terminal(&b, l, when, msg, f, n);
+	else
+		line_text(&b, l, when, msg, f, n);
+	if (b.len == b.max)
+		b.len--;
+	buf_add_char(&b, '\n', NULL);
+	write_all(b.data, b.len);
+	buf_fini(&b);
+}
