@@ -1,7 +1,7 @@
 /* common/buf.h - growable bytes with a ceiling fixed at init.
  *
- * data[len] is always 0, so a buf is also a C string (as long as it holds no NUL of its own).  An add
- * that would pass the ceiling returns -1 with ERR_LIMIT, and the contents stay as they were. */
+ * data[len] is always 0, so a buf is also a C string (as long as it holds no NUL of its own).  An
+ * add that would pass the ceiling returns -1 with ERR_LIMIT, and the contents stay as they were. */
 #ifndef COMMON_BUF_H
 #define COMMON_BUF_H
 
@@ -15,11 +15,14 @@ struct buf {
 	size_t len, cap, max;
 };
 
-#define BUF_INIT(max_bytes) {.data = (char *)"", .len = 0, .cap = 0, .max = (max_bytes)}
+#define BUF_INIT(max_bytes)                                                                        \
+	{                                                                                          \
+		.data = (char *)"", .len = 0, .cap = 0, .max = (max_bytes)                         \
+	}
 
 void buf_init(struct buf *b, size_t max_bytes);
-void buf_fini(struct buf *b); /* leaves it empty and usable; wipes nothing */
-void buf_wipe(struct buf *b); /* overwrites, then buf_fini: for secrets */
+void buf_fini(struct buf *b);  /* leaves it empty and usable; wipes nothing */
+void buf_wipe(struct buf *b);  /* overwrites, then buf_fini: for secrets */
 void buf_reset(struct buf *b); /* len = 0, memory kept */
 
 int buf_add(struct buf *b, const void *p, size_t n, struct err *e);

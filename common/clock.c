@@ -66,8 +66,8 @@ void clock_rfc3339(char text[CLOCK_TEXT], int64_t wall_ns, int digits)
 	}
 	t = (time_t)s;
 	gmtime_r(&t, &tm);
-	n = snprintf(text, CLOCK_TEXT, "%04d-%02d-%02dT%02d:%02d:%02d", tm.tm_year + 1900, tm.tm_mon + 1,
-		     tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
+	n = snprintf(text, CLOCK_TEXT, "%04d-%02d-%02dT%02d:%02d:%02d", tm.tm_year + 1900,
+		     tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
 	snprintf(frac, sizeof(frac), ".%09lld", (long long)ns);
 	if (digits < 0) {
 		size_t len = strlen(frac);
@@ -115,9 +115,10 @@ int clock_parse_rfc3339(const char *text, int64_t *wall_ns, struct err *e)
 	const char *p = text + 19;
 
 	if (strlen(text) < 20 || !digits_at(text, 4, &year) || text[4] != '-' ||
-	    !digits_at(text + 5, 2, &mon) || text[7] != '-' || !digits_at(text + 8, 2, &tm.tm_mday) ||
-	    (text[10] != 'T' && text[10] != 't') || !digits_at(text + 11, 2, &tm.tm_hour) ||
-	    text[13] != ':' || !digits_at(text + 14, 2, &tm.tm_min) || text[16] != ':' ||
+	    !digits_at(text + 5, 2, &mon) || text[7] != '-' ||
+	    !digits_at(text + 8, 2, &tm.tm_mday) || (text[10] != 'T' && text[10] != 't') ||
+	    !digits_at(text + 11, 2, &tm.tm_hour) || text[13] != ':' ||
+	    !digits_at(text + 14, 2, &tm.tm_min) || text[16] != ':' ||
 	    !digits_at(text + 17, 2, &tm.tm_sec) || mon < 1 || mon > 12 || tm.tm_mday < 1 ||
 	    tm.tm_mday > 31 || tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
 		return err_set(e, ERR_INVALID, "'%.40s' is no RFC 3339 time", text);
@@ -128,7 +129,8 @@ int clock_parse_rfc3339(const char *text, int64_t *wall_ns, struct err *e)
 		return err_set(e, ERR_INVALID, "'%.40s' is no RFC 3339 time", text);
 	tm.tm_year = year - 1900;
 	tm.tm_mon = mon - 1;
-	if (year < 1678 || year > 2261) { /* outside of int64 nanoseconds: Go's zero time among them */
+	if (year < 1678 ||
+	    year > 2261) { /* outside of int64 nanoseconds: Go's zero time among them */
 		*wall_ns = year < 1970 ? INT64_MIN : INT64_MAX;
 		return 0;
 	}
@@ -137,7 +139,8 @@ int clock_parse_rfc3339(const char *text, int64_t *wall_ns, struct err *e)
 }
 
 /* value / unit with the fraction's trailing zeros cut. */
-static int with_fraction(char *to, size_t n, uint64_t value, uint64_t unit, int digits, const char *suffix)
+static int with_fraction(char *to, size_t n, uint64_t value, uint64_t unit, int digits,
+			 const char *suffix)
 {
 	char frac[16];
 	int len;
@@ -168,7 +171,8 @@ void clock_go_duration(char text[CLOCK_TEXT], uint64_t ns)
 	if (hours)
 		n += snprintf(text, CLOCK_TEXT, "%lluh", (unsigned long long)hours);
 	if (minutes)
-		n += snprintf(text + n, CLOCK_TEXT - (size_t)n, "%llum", (unsigned long long)(minutes % 60));
+		n += snprintf(text + n, CLOCK_TEXT - (size_t)n, "%llum",
+			      (unsigned long long)(minutes % 60));
 	with_fraction(text + n, CLOCK_TEXT - (size_t)n, ns % (60 * SECOND), SECOND, 9, "s");
 }
 

@@ -1,9 +1,9 @@
-/* common/config.h - the configuration: YAML -> a tree of nodes with file:line:column; conf.d and environment
- * over it; typed settings out of it.
+/* common/config.h - the configuration: YAML -> a tree of nodes with file:line:column; conf.d and
+ * environment over it; typed settings out of it.
  *
- * Order: default < file < conf.d/NAME.yaml beside it (by name) < ACCEL_A__B environment.  Every problem is
- * collected, each with file:line:column, key, value and what was expected; nothing stops at the first.
- * Keys and defaults: accel.yaml(5), which is made from the same table (config.c). */
+ * Order: default < file < conf.d/NAME.yaml beside it (by name) < ACCEL_A__B environment.  Every
+ * problem is collected, each with file:line:column, key, value and what was expected; nothing stops
+ * at the first. Keys and defaults: accel.yaml(5), which is made from the same table (config.c). */
 #ifndef COMMON_CONFIG_H
 #define COMMON_CONFIG_H
 
@@ -20,13 +20,14 @@ struct buf;
 
 struct source_settings { /* provider.source.HOST */
 	char *host;	 /* lower case, port kept */
-	struct secret *username, *password; /* from auth, auth_file, or username + password_file; or NULL */
-	struct secret *auth_header;	    /* webhook.auth_header(_file), or NULL */
-	bool plain_http;		    /* default: true for loopback hosts */
+	struct secret *username,
+		*password;	    /* from auth, auth_file, or username + password_file; or NULL */
+	struct secret *auth_header; /* webhook.auth_header(_file), or NULL */
+	bool plain_http;	    /* default: true for loopback hosts */
 	bool insecure;
 	char *ca_file, *cert_file, *key_file; /* or NULL */
-	char *endpoint; /* "http(s)://host:port" where workers reach it, or NULL */
-	char *realm;	/* the same for its token service, or NULL */
+	char *endpoint;	      /* "http(s)://host:port" where workers reach it, or NULL */
+	char *realm;	      /* the same for its token service, or NULL */
 	uint32_t max_running; /* tasks of this registry at a time; 0: queue.registry_limit */
 };
 
@@ -64,7 +65,7 @@ struct settings {
 	} converter;
 	struct rules rules;
 	struct {
-		char *addr;  /* "host:port" or "unix:///path"; NULL: none configured */
+		char *addr; /* "host:port" or "unix:///path"; NULL: none configured */
 		char *username;
 		struct secret *password;
 		uint32_t db;
@@ -103,7 +104,8 @@ struct settings {
 struct config_problem {
 	char *where; /* "config.yaml:12:3" */
 	char *text;
-	bool fatal; /* false: a warning at start; `config check` reports it as an error all the same */
+	bool fatal; /* false: a warning at start; `config check` reports it as an error all the same
+		     */
 };
 struct config_report {
 	struct config_problem *p;

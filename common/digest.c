@@ -1,5 +1,5 @@
-/* common/digest.c - see digest.h.  Algorithms are fetched once for the process: fetching costs more than hashing a
- * small chunk. */
+/* common/digest.c - see digest.h.  Algorithms are fetched once for the process: fetching costs more
+ * than hashing a small chunk. */
 #include "common/digest.h"
 
 #include <openssl/evp.h>
@@ -58,8 +58,8 @@ int digest_parse_n(struct digest *d, const char *text, size_t n, struct err *e)
 	else if (n > 7 && memcmp(text, "sha512:", 7) == 0)
 		r.alg = DIGEST_SHA512;
 	else
-		return err_set(e, ERR_INVALID, "'%.*s' is no sha256 or sha512 digest", (int)(n > 80 ? 80 : n),
-			       text);
+		return err_set(e, ERR_INVALID, "'%.*s' is no sha256 or sha512 digest",
+			       (int)(n > 80 ? 80 : n), text);
 	len = digest_len(r.alg);
 	if (n != 7 + 2 * len)
 		return err_set(e, ERR_INVALID, "digest '%.*s' has %zu digits, %s has %zu",
@@ -67,7 +67,8 @@ int digest_parse_n(struct digest *d, const char *text, size_t n, struct err *e)
 	memcpy(hex, text + 7, 2 * len);
 	hex[2 * len] = '\0';
 	if (str_unhex(r.bytes, len, hex) < 0)
-		return err_set(e, ERR_INVALID, "digest '%.*s' has other than lower-case hex digits", (int)n, text);
+		return err_set(e, ERR_INVALID, "digest '%.*s' has other than lower-case hex digits",
+			       (int)n, text);
 	*d = r;
 	return 0;
 }
@@ -167,7 +168,8 @@ void hasher_peek(const struct hasher *h, struct digest *d)
 
 	memset(d, 0, sizeof(*d));
 	d->alg = h->alg;
-	if (!copy || EVP_MD_CTX_copy_ex(copy, h->ctx) != 1 || EVP_DigestFinal_ex(copy, d->bytes, &len) != 1)
+	if (!copy || EVP_MD_CTX_copy_ex(copy, h->ctx) != 1 ||
+	    EVP_DigestFinal_ex(copy, d->bytes, &len) != 1)
 		abort();
 	EVP_MD_CTX_free(copy);
 }

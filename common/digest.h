@@ -34,11 +34,12 @@ struct hasher; /* a running digest */
 struct hasher *hasher_new(enum digest_alg alg);
 void hasher_freep(struct hasher **h);
 void hasher_update(struct hasher *h, const void *p, size_t n);
-void hasher_final(struct hasher *h, struct digest *d); /* h starts anew */
+void hasher_final(struct hasher *h, struct digest *d);	    /* h starts anew */
 void hasher_peek(const struct hasher *h, struct digest *d); /* of what came so far; h goes on */
 
 /* HMAC-SHA256, for request signatures (S3, OSS). */
 void digest_hmac_sha256(uint8_t out[32], const void *key, size_t key_n, const void *p, size_t n);
-void digest_random(void *p, size_t n); /* unpredictable bytes (RAND_bytes); aborts if there are none */
+void digest_random(void *p,
+		   size_t n); /* unpredictable bytes (RAND_bytes); aborts if there are none */
 
 #endif

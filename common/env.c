@@ -31,7 +31,8 @@ char *env_path(const char *name, const char *below_home)
 	return home ? mem_printf("%s/%s", home, below_home) : NULL;
 }
 
-void env_each(const char *prefix, void (*on)(const char *name, const char *value, void *arg), void *arg)
+void env_each(const char *prefix, void (*on)(const char *name, const char *value, void *arg),
+	      void *arg)
 {
 	for (char **v = environ; *v; v++) {
 		const char *eq = strchr(*v, '=');

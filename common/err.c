@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The one table: code -> slug, default class, HTTP status of our own routes, exit status of our commands. */
+/* The one table: code -> slug, default class, HTTP status of our own routes, exit status of our
+ * commands. */
 static const struct {
 	const char *slug;
 	enum err_class class;
@@ -38,7 +39,8 @@ static void cut_utf8(char *text, size_t n)
 		text[i - 1] = '\0';
 }
 
-static void fill(struct err *e, enum err_code code, enum err_class class, const char *fmt, va_list ap)
+static void fill(struct err *e, enum err_code code, enum err_class class, const char *fmt,
+		 va_list ap)
 {
 	char text[sizeof(e->text)]; /* an argument may be e->text itself */
 	int n = vsnprintf(text, sizeof(text), fmt, ap);
@@ -89,7 +91,8 @@ int err_errno(struct err *e, int errnum, const char *fmt, ...)
 	len = strlen(e->text);
 	if (len > sizeof(e->text) - sizeof(why))
 		len = sizeof(e->text) - sizeof(why);
-	snprintf(e->text + len, sizeof(e->text) - len, ": %s", strerror_r(errnum, why, sizeof(why)));
+	snprintf(e->text + len, sizeof(e->text) - len, ": %s",
+		 strerror_r(errnum, why, sizeof(why)));
 	return -1;
 }
 

@@ -1,9 +1,9 @@
 /* common/err.h - what went wrong, in words a user can act on.
  *
- * A call that can fail returns 0 or -1 (or a count, or NULL) and takes `struct err *e`.  The text has
- * a fixed size, so failing needs no memory.  The callee says what happened, the caller to which thing:
- * at the top the chain is the task's reason, and the code's slug its reason_code.
- * Passing e == NULL is allowed everywhere: then nothing is told. */
+ * A call that can fail returns 0 or -1 (or a count, or NULL) and takes `struct err *e`.  The text
+ * has a fixed size, so failing needs no memory.  The callee says what happened, the caller to which
+ * thing: at the top the chain is the task's reason, and the code's slug its reason_code. Passing e
+ * == NULL is allowed everywhere: then nothing is told. */
 #ifndef COMMON_ERR_H
 #define COMMON_ERR_H
 
@@ -37,7 +37,7 @@ enum err_class {
 struct err {
 	enum err_code code;
 	enum err_class class;
-	int status;		/* HTTP status of the other side's answer, 0: none */
+	int status;		 /* HTTP status of the other side's answer, 0: none */
 	uint64_t retry_after_ms; /* the other side's wish, 0: none */
 	char text[1024];
 };
@@ -47,14 +47,15 @@ int err_set(struct err *e, enum err_code code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 int err_class(struct err *e, enum err_code code, enum err_class class, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
-int err_errno(struct err *e, int errnum, const char *fmt, ...) /* ERR_SYSTEM: "<text>: <strerror>" */
+int err_errno(struct err *e, int errnum, const char *fmt,
+	      ...) /* ERR_SYSTEM: "<text>: <strerror>" */
 	__attribute__((format(printf, 3, 4)));
 /* Puts "<text>: " in front.  The cause is never cut: if both do not fit, the front is. */
 int err_wrap(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void err_clear(struct err *e);
 
-const char *err_slug(enum err_code code);	  /* "invalid", "denied", ...; static */
-enum err_code err_code_of(const char *slug);	  /* ERR_BUG for an unknown one */
+const char *err_slug(enum err_code code);    /* "invalid", "denied", ...; static */
+enum err_code err_code_of(const char *slug); /* ERR_BUG for an unknown one */
 enum err_class err_default_class(enum err_code code);
 const char *err_class_name(enum err_class class); /* "final", "retry", "wait", "skip" */
 int err_class_parse(const char *name, enum err_class *class);

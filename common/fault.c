@@ -19,9 +19,11 @@ static const struct {
 	{"pool.flip", "worker: one byte of compressed output is flipped"},
 	{"publish.before_put", "worker: publishing was granted, the tag was not PUT"},
 	{"publish.after_put", "worker: the tag was PUT, the task is not finished"},
-	{"layer.before_commit", "worker: a blob is complete and checked, the committing PUT was not sent"},
+	{"layer.before_commit",
+	 "worker: a blob is complete and checked, the committing PUT was not sent"},
 	{"supervisor.after_claim", "supervisor: a task was claimed, its process not started"},
-	{"supervisor.before_finish", "supervisor: a task process gave its result, Redis does not know"},
+	{"supervisor.before_finish",
+	 "supervisor: a task process gave its result, Redis does not know"},
 	{"supervisor.after_finish", "supervisor: Redis has the result, nothing else was done"},
 	{"task.start", "task process: the start packet was read"},
 	{"task.convert", "task process: before the first layer"},
@@ -78,7 +80,8 @@ static struct rule *due(const char *name)
 	pthread_once(&once, load);
 	pthread_mutex_lock(&lock);
 	for (size_t i = 0; i < n_rules; i++)
-		if (strcmp(rules[i].name, name) == 0 && (++rules[i].seen == rules[i].at || rules[i].at == 0))
+		if (strcmp(rules[i].name, name) == 0 &&
+		    (++rules[i].seen == rules[i].at || rules[i].at == 0))
 			found = &rules[i];
 	pthread_mutex_unlock(&lock);
 	return found;

@@ -1,8 +1,9 @@
 /* common/fault.h - fault points: places where a test can make this process stop, die or fail.
  *
- * Nothing unless built with -DACCEL_FAULTS.  ACCEL_FAULT=name[@n]:kill|stop|exit|err=CODE|delay=MS[,...]
- * acts when the point is passed for the n-th time (default: every time).  Every name is listed in
- * fault_points[] of fault.c, so that `--list-faults` prints them all. */
+ * Nothing unless built with -DACCEL_FAULTS.
+ * ACCEL_FAULT=name[@n]:kill|stop|exit|err=CODE|delay=MS[,...] acts when the point is passed for the
+ * n-th time (default: every time).  Every name is listed in fault_points[] of fault.c, so that
+ * `--list-faults` prints them all. */
 #ifndef COMMON_FAULT_H
 #define COMMON_FAULT_H
 
@@ -13,7 +14,7 @@ struct err;
 
 #ifdef ACCEL_FAULTS
 int fault_hit(const char *name, struct err *e); /* -1 with *e filled for err=CODE */
-bool fault_armed(const char *name);		/* for points that change data: true when it must act now */
+bool fault_armed(const char *name); /* for points that change data: true when it must act now */
 #define FAULT(name, e) fault_hit((name), (e))
 #define FAULT_ARMED(name) fault_armed(name)
 #else

@@ -1,9 +1,11 @@
-/* common/httpd.h - HTTP/1.1 server on libevent: listening (TCP, unix, TLS), strict framing, limits, deadlines.
+/* common/httpd.h - HTTP/1.1 server on libevent: listening (TCP, unix, TLS), strict framing, limits,
+ * deadlines.
  *
- * The framing rules of reference/http-api.md §7 are applied to the raw bytes before evhttp's lenient parser
- * sees them: what is refused there gets 400 and a closed connection.  One handler for all; it answers now or
- * keeps the request and answers later.  A client that leaves first: on_close is called once, and the request
- * must still be ended with httpd_drop or any reply (which is then thrown away). */
+ * The framing rules of reference/http-api.md §7 are applied to the raw bytes before evhttp's
+ * lenient parser sees them: what is refused there gets 400 and a closed connection.  One handler
+ * for all; it answers now or keeps the request and answers later.  A client that leaves first:
+ * on_close is called once, and the request must still be ended with httpd_drop or any reply (which
+ * is then thrown away). */
 #ifndef COMMON_HTTPD_H
 #define COMMON_HTTPD_H
 
@@ -18,10 +20,10 @@ struct httpd;
 struct request;
 
 struct httpd_opts {
-	uint64_t max_header, max_body;		  /* bytes; 0: 16 KiB, 1 MiB */
-	uint64_t header_ms, body_ms, idle_ms;	  /* total deadlines; 0: 10 s, 30 s, 60 s */
-	uint32_t max_connections, max_per_peer;	  /* 0: 4096, 0: none */
-	uint64_t max_output;			  /* queued for one slow reader; 0: 256 KiB beyond a plain reply */
+	uint64_t max_header, max_body;		/* bytes; 0: 16 KiB, 1 MiB */
+	uint64_t header_ms, body_ms, idle_ms;	/* total deadlines; 0: 10 s, 30 s, 60 s */
+	uint32_t max_connections, max_per_peer; /* 0: 4096, 0: none */
+	uint64_t max_output; /* queued for one slow reader; 0: 256 KiB beyond a plain reply */
 };
 
 int httpd_open(struct httpd **h, struct loop *l, const struct httpd_opts *o,
@@ -41,7 +43,8 @@ void httpd_freep(struct httpd **h);
 const char *request_method(const struct request *q); /* "GET" */
 const char *request_uri(const struct request *q);    /* as sent: path and query */
 const char *request_path(const struct request *q);   /* decoded, no query */
-const char *request_query(const struct request *q, const char *name); /* decoded; NULL: absent; "" : no value */
+const char *request_query(const struct request *q,
+			  const char *name); /* decoded; NULL: absent; "" : no value */
 const char *request_header(const struct request *q, const char *name);
 const char *request_body(const struct request *q, size_t *n);
 const char *request_peer(const struct request *q); /* "10.0.0.1:4711", "unix" */
@@ -54,14 +57,15 @@ void *request_user(const struct request *q);
 
 void reply_header(struct request *q, const char *name, const char *value); /* before reply */
 void reply(struct request *q, int status, const char *content_type, const void *body, size_t n);
-/* Streams (SSE): start, any number of pieces, end.  -1: the client reads too slowly and was dropped. */
+/* Streams (SSE): start, any number of pieces, end.  -1: the client reads too slowly and was
+ * dropped. */
 void reply_start(struct request *q, int status, const char *content_type);
 int reply_piece(struct request *q, const void *p, size_t n);
 void reply_end(struct request *q);
 /* Called after each finished reply: for the access log and metrics. */
 void httpd_on_done(struct httpd *h,
-		   void (*on)(const struct request *q, int status, uint64_t in_bytes, uint64_t out_bytes,
-			      void *arg),
+		   void (*on)(const struct request *q, int status, uint64_t in_bytes,
+			      uint64_t out_bytes, void *arg),
 		   void *arg);
 
 #endif

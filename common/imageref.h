@@ -1,8 +1,8 @@
 /* common/imageref.h - registry/repository:tag@digest.
  *
- * The grammar is distribution's reference.go (distribution/reference v0.6) with Docker's normalisation:
- * "nginx" is docker.io/library/nginx, a first component with a dot, a colon, or "localhost" is a host;
- * [IPv6]:port works.  The host is lower-cased. */
+ * The grammar is distribution's reference.go (distribution/reference v0.6) with Docker's
+ * normalisation: "nginx" is docker.io/library/nginx, a first component with a dot, a colon, or
+ * "localhost" is a host; [IPv6]:port works.  The host is lower-cased. */
 #ifndef COMMON_IMAGEREF_H
 #define COMMON_IMAGEREF_H
 
@@ -17,8 +17,8 @@ struct err;
 #define IMAGEREF_TEXT 1024 /* any reference we make, with its NUL */
 
 struct imageref {
-	char host[256];	      /* "docker.io", "harbor.example.com:8443", "[::1]:5000" */
-	char repository[256]; /* "library/nginx" */
+	char host[256];			/* "docker.io", "harbor.example.com:8443", "[::1]:5000" */
+	char repository[256];		/* "library/nginx" */
 	char tag[IMAGEREF_TAG_MAX + 1]; /* "" when none */
 	struct digest digest;		/* alg DIGEST_NONE when none */
 };

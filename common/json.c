@@ -1,5 +1,5 @@
-/* common/json.c - see json.h.  json-c is the parser; what it is lenient about (duplicate keys, numbers) is checked
- * in a pass of our own over the text first. */
+/* common/json.c - see json.h.  json-c is the parser; what it is lenient about (duplicate keys,
+ * numbers) is checked in a pass of our own over the text first. */
 #include "common/json.h"
 
 #include <inttypes.h>
@@ -24,7 +24,8 @@ static struct json *json_of(struct json_object *o)
 	return (struct json *)o;
 }
 
-/* ---- a scan over text that json-c has accepted: duplicate keys (it keeps the last one silently), numbers. */
+/* ---- a scan over text that json-c has accepted: duplicate keys (it keeps the last one silently),
+ * numbers. */
 struct level {
 	bool object, key_next;
 	char **keys;
@@ -135,7 +136,8 @@ static int check_keys(const char *p, size_t n, unsigned depth, struct err *e)
 			const char *twice = duplicate(l);
 
 			if (twice)
-				rc = err_set(e, ERR_INVALID, "key '%.60s' stands twice in one object", twice);
+				rc = err_set(e, ERR_INVALID,
+					     "key '%.60s' stands twice in one object", twice);
 			level_fini(l);
 			*l = (struct level){0};
 			top--;
@@ -145,10 +147,12 @@ static int check_keys(const char *p, size_t n, unsigned depth, struct err *e)
 			size_t end = number_end(p, i, n);
 
 			if (end == 0)
-				rc = err_set(e, ERR_INVALID, "JSON: malformed number at byte %zu", i);
+				rc = err_set(e, ERR_INVALID, "JSON: malformed number at byte %zu",
+					     i);
 			else
 				i = end - 1;
-		} else if (p[i] == 'N' || p[i] == 'I') { /* NaN, Infinity: json-c takes them even when strict */
+		} else if (p[i] == 'N' ||
+			   p[i] == 'I') { /* NaN, Infinity: json-c takes them even when strict */
 			rc = err_set(e, ERR_INVALID, "JSON: no value at byte %zu", i);
 		}
 	}
@@ -158,7 +162,8 @@ static int check_keys(const char *p, size_t n, unsigned depth, struct err *e)
 	return rc;
 }
 
-int json_parse(struct json **root, const char *p, size_t n, const struct json_limits *l, struct err *e)
+int json_parse(struct json **root, const char *p, size_t n, const struct json_limits *l,
+	       struct err *e)
 {
 	struct json_limits lim = l ? *l : (struct json_limits){0};
 	struct json_tokener *t;
@@ -206,7 +211,8 @@ int json_parse(struct json **root, const char *p, size_t n, const struct json_li
 		for (size_t i = end; i < n; i++)
 			if (!strchr(" \t\r\n", p[i])) {
 				json_object_put(o);
-				return err_set(e, ERR_INVALID, "JSON: something follows the value at byte %zu", i);
+				return err_set(e, ERR_INVALID,
+					       "JSON: something follows the value at byte %zu", i);
 			}
 	if (check_keys(p, end > n ? n : end, lim.depth, e) < 0) {
 		json_object_put(o);
@@ -253,8 +259,8 @@ enum json_kind json_kind(const struct json *j)
 
 const char *json_kind_name(enum json_kind k)
 {
-	static const char *const names[] = {"null", "a boolean", "an integer", "a fraction", "a string", "an array",
-					    "an object"};
+	static const char *const names[] = {"null",	"a boolean", "an integer", "a fraction",
+					    "a string", "an array",  "an object"};
 
 	return names[k];
 }
@@ -287,8 +293,8 @@ int json_want(const struct json *j, enum json_kind k, const char *at, struct err
 }
 
 /* Absent or null with `need`: says so.  1 found, 0 absent, -1 wrong. */
-static int look(const struct json *obj, const char *key, const char *at, enum json_kind k, bool need,
-		struct json **v, struct err *e)
+static int look(const struct json *obj, const char *key, const char *at, enum json_kind k,
+		bool need, struct json **v, struct err *e)
 {
 	struct json *j;
 
@@ -298,28 +304,30 @@ static int look(const struct json *obj, const char *key, const char *at, enum js
 	if (!j && !need)
 		return 0;
 	if (!j)
-		return err_set(e, ERR_INVALID, "%s%s%s is %s, expected %s", at ? at : "", dot(at), key,
-			       json_has(obj, key) ? "null" : "missing", json_kind_name(k));
+		return err_set(e, ERR_INVALID, "%s%s%s is %s, expected %s", at ? at : "", dot(at),
+			       key, json_has(obj, key) ? "null" : "missing", json_kind_name(k));
 	if (json_kind(j) != k)
-		return err_set(e, ERR_INVALID, "%s%s%s is %s, expected %s", at ? at : "", dot(at), key,
-			       json_kind_name(json_kind(j)), json_kind_name(k));
+		return err_set(e, ERR_INVALID, "%s%s%s is %s, expected %s", at ? at : "", dot(at),
+			       key, json_kind_name(json_kind(j)), json_kind_name(k));
 	*v = j;
 	return 1;
 }
 
-/* json-c saturates integers that do not fit; its text form then differs from the input, which is gone, so the two
- * extremes are refused as a whole. */
+/* json-c saturates integers that do not fit; its text form then differs from the input, which is
+ * gone, so the two extremes are refused as a whole. */
 static int int_of(const struct json *j, const char *key, const char *at, int64_t *v, struct err *e)
 {
 	int64_t r = json_object_get_int64(obj_of(j));
 
 	if (r == INT64_MAX || r == INT64_MIN)
-		return err_set(e, ERR_INVALID, "%s%s%s is out of range", at ? at : "", dot(at), key);
+		return err_set(e, ERR_INVALID, "%s%s%s is out of range", at ? at : "", dot(at),
+			       key);
 	*v = r;
 	return 0;
 }
 
-static int str_of(const struct json *j, const char *key, const char *at, const char **v, struct err *e)
+static int str_of(const struct json *j, const char *key, const char *at, const char **v,
+		  struct err *e)
 {
 	const char *s = json_object_get_string(obj_of(j));
 
@@ -343,17 +351,20 @@ int json_int(const struct json *obj, const char *key, const char *at, int64_t *v
 	return look(obj, key, at, JSON_INT, true, &j, e) < 0 ? -1 : int_of(j, key, at, v, e);
 }
 
-int json_obj(const struct json *obj, const char *key, const char *at, struct json **v, struct err *e)
+int json_obj(const struct json *obj, const char *key, const char *at, struct json **v,
+	     struct err *e)
 {
 	return look(obj, key, at, JSON_OBJECT, true, v, e) < 0 ? -1 : 0;
 }
 
-int json_array(const struct json *obj, const char *key, const char *at, struct json **v, struct err *e)
+int json_array(const struct json *obj, const char *key, const char *at, struct json **v,
+	       struct err *e)
 {
 	return look(obj, key, at, JSON_ARRAY, true, v, e) < 0 ? -1 : 0;
 }
 
-int json_opt_str(const struct json *obj, const char *key, const char *at, const char **v, struct err *e)
+int json_opt_str(const struct json *obj, const char *key, const char *at, const char **v,
+		 struct err *e)
 {
 	struct json *j;
 	int r = look(obj, key, at, JSON_STRING, false, &j, e);
@@ -379,12 +390,14 @@ int json_opt_bool(const struct json *obj, const char *key, const char *at, bool 
 	return r < 0 ? -1 : 0;
 }
 
-int json_opt_object(const struct json *obj, const char *key, const char *at, struct json **v, struct err *e)
+int json_opt_object(const struct json *obj, const char *key, const char *at, struct json **v,
+		    struct err *e)
 {
 	return look(obj, key, at, JSON_OBJECT, false, v, e) < 0 ? -1 : 0;
 }
 
-int json_opt_array(const struct json *obj, const char *key, const char *at, struct json **v, struct err *e)
+int json_opt_array(const struct json *obj, const char *key, const char *at, struct json **v,
+		   struct err *e)
 {
 	return look(obj, key, at, JSON_ARRAY, false, v, e) < 0 ? -1 : 0;
 }
@@ -398,7 +411,8 @@ size_t json_len(const struct json *j)
 
 struct json *json_at(const struct json *array, size_t i)
 {
-	return json_kind(array) == JSON_ARRAY ? json_of(json_object_array_get_idx(obj_of(array), i)) : NULL;
+	return json_kind(array) == JSON_ARRAY ? json_of(json_object_array_get_idx(obj_of(array), i))
+					      : NULL;
 }
 
 const char *json_value_str(const struct json *j)
@@ -502,8 +516,8 @@ void json_append(struct json *array, struct json *value)
 /* ---- writing */
 int json_quote(struct buf *to, const char *s, size_t n, struct err *e)
 {
-	static const char esc[] = {['"'] = '"', ['\\'] = '\\', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't', ['\b'] = 'b',
-				   ['\f'] = 'f'};
+	static const char esc[] = {['"'] = '"',	 ['\\'] = '\\', ['\n'] = 'n', ['\r'] = 'r',
+				   ['\t'] = 't', ['\b'] = 'b',	['\f'] = 'f'};
 	size_t from = 0;
 
 	if (buf_reserve(to, n + 2, e) < 0 || buf_add_char(to, '"', e) < 0)
@@ -516,7 +530,8 @@ int json_quote(struct buf *to, const char *s, size_t n, struct err *e)
 		if (buf_add(to, s + from, i - from, e) < 0)
 			return -1;
 		from = i + 1;
-		if ((c < sizeof(esc) && esc[c] ? buf_addf(to, e, "\\%c", esc[c]) : buf_addf(to, e, "\\u%04x", c)) < 0)
+		if ((c < sizeof(esc) && esc[c] ? buf_addf(to, e, "\\%c", esc[c])
+					       : buf_addf(to, e, "\\u%04x", c)) < 0)
 			return -1;
 	}
 	if (buf_add(to, s + from, n - from, e) < 0)
@@ -536,7 +551,8 @@ static int indent(struct buf *to, enum json_style style, unsigned depth, struct 
 	return 0;
 }
 
-static int write_node(const struct json *j, enum json_style style, unsigned depth, struct buf *to, struct err *e);
+static int write_node(const struct json *j, enum json_style style, unsigned depth, struct buf *to,
+		      struct err *e);
 
 static int by_member(const void *a, const void *b)
 {
@@ -585,7 +601,8 @@ static int write_array(const struct json *j, enum json_style style, unsigned dep
 	return buf_add_char(to, ']', e);
 }
 
-static int write_node(const struct json *j, enum json_style style, unsigned depth, struct buf *to, struct err *e)
+static int write_node(const struct json *j, enum json_style style, unsigned depth, struct buf *to,
+		      struct err *e)
 {
 	switch (json_kind(j)) {
 	case JSON_NULL:
@@ -594,7 +611,8 @@ static int write_node(const struct json *j, enum json_style style, unsigned dept
 		return buf_add_str(to, json_value_bool(j) ? "true" : "false", e);
 	case JSON_INT: /* through json-c: a number over INT64_MAX keeps its digits */
 	case JSON_DOUBLE:
-		return buf_add_str(to, json_object_to_json_string_ext(obj_of(j), JSON_C_TO_STRING_PLAIN), e);
+		return buf_add_str(
+			to, json_object_to_json_string_ext(obj_of(j), JSON_C_TO_STRING_PLAIN), e);
 	case JSON_STRING:
 		return json_quote(to, json_object_get_string(obj_of(j)),
 				  (size_t)json_object_get_string_len(obj_of(j)), e);

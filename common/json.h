@@ -1,9 +1,11 @@
-/* common/json.h - JSON: strict parsing, typed getters that name the path they refuse, building, writing.
+/* common/json.h - JSON: strict parsing, typed getters that name the path they refuse, building,
+ * writing.
  *
- * Parsing is strict RFC 8259: UTF-8 validated, no duplicate keys, nothing after the value, bounded depth and
- * size.  Integers beyond int64 and fractions are refused where an integer is asked for.
- * Nodes form a tree: only the root is freed; a node handed to json_set_* or json_append belongs to its parent.
- * Getters with a default return it when the key is absent or null; a wrong type is always an error. */
+ * Parsing is strict RFC 8259: UTF-8 validated, no duplicate keys, nothing after the value, bounded
+ * depth and size.  Integers beyond int64 and fractions are refused where an integer is asked for.
+ * Nodes form a tree: only the root is freed; a node handed to json_set_* or json_append belongs to
+ * its parent. Getters with a default return it when the key is absent or null; a wrong type is
+ * always an error. */
 #ifndef COMMON_JSON_H
 #define COMMON_JSON_H
 
@@ -16,9 +18,9 @@ struct buf;
 struct json; /* a node; NULL stands for JSON null in values read */
 
 struct json_limits {
-	size_t bytes;	 /* 0: 64 MiB */
-	unsigned depth;	 /* 0: 32 */
-	bool trailing;	 /* bytes after the value are allowed */
+	size_t bytes;	/* 0: 64 MiB */
+	unsigned depth; /* 0: 32 */
+	bool trailing;	/* bytes after the value are allowed */
 };
 
 int json_parse(struct json **root, const char *p, size_t n, const struct json_limits *l,
@@ -26,22 +28,36 @@ int json_parse(struct json **root, const char *p, size_t n, const struct json_li
 void json_freep(struct json **root);
 struct json *json_clone(const struct json *j);
 
-enum json_kind { JSON_NULL, JSON_BOOL, JSON_INT, JSON_DOUBLE, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
+enum json_kind {
+	JSON_NULL,
+	JSON_BOOL,
+	JSON_INT,
+	JSON_DOUBLE,
+	JSON_STRING,
+	JSON_ARRAY,
+	JSON_OBJECT
+};
 enum json_kind json_kind(const struct json *j);
 const char *json_kind_name(enum json_kind k); /* "an object", "a string", ... for messages */
 
 /* `at` is a path for messages, such as "event_data.resources[0]"; may be "". */
-struct json *json_get(const struct json *obj, const char *key); /* NULL: absent, null, or not an object */
+struct json *json_get(const struct json *obj,
+		      const char *key); /* NULL: absent, null, or not an object */
 bool json_has(const struct json *obj, const char *key);
 int json_want(const struct json *j, enum json_kind k, const char *at, struct err *e);
 /* Required: absent, null or of another kind is an error that names at.key. */
-int json_str(const struct json *obj, const char *key, const char *at, const char **v, struct err *e);
+int json_str(const struct json *obj, const char *key, const char *at, const char **v,
+	     struct err *e);
 int json_int(const struct json *obj, const char *key, const char *at, int64_t *v, struct err *e);
-int json_obj(const struct json *obj, const char *key, const char *at, struct json **v, struct err *e);
-int json_array(const struct json *obj, const char *key, const char *at, struct json **v, struct err *e);
+int json_obj(const struct json *obj, const char *key, const char *at, struct json **v,
+	     struct err *e);
+int json_array(const struct json *obj, const char *key, const char *at, struct json **v,
+	       struct err *e);
 /* Optional: absent or null leaves the default. */
-int json_opt_str(const struct json *obj, const char *key, const char *at, const char **v, struct err *e);
-int json_opt_int(const struct json *obj, const char *key, const char *at, int64_t *v, struct err *e);
+int json_opt_str(const struct json *obj, const char *key, const char *at, const char **v,
+		 struct err *e);
+int json_opt_int(const struct json *obj, const char *key, const char *at, int64_t *v,
+		 struct err *e);
 int json_opt_bool(const struct json *obj, const char *key, const char *at, bool *v, struct err *e);
 int json_opt_object(const struct json *obj, const char *key, const char *at, struct json **v,
 		    struct err *e);
@@ -50,7 +66,8 @@ int json_opt_array(const struct json *obj, const char *key, const char *at, stru
 
 size_t json_len(const struct json *array_or_object);
 struct json *json_at(const struct json *array, size_t i);
-const char *json_value_str(const struct json *j); /* a string's value, else NULL; may hold NULs: see _len */
+const char *
+json_value_str(const struct json *j); /* a string's value, else NULL; may hold NULs: see _len */
 size_t json_value_len(const struct json *j);
 int64_t json_value_int(const struct json *j);
 bool json_value_bool(const struct json *j);
@@ -81,7 +98,8 @@ enum json_style {
 	JSON_SORTED,  /* compact, keys sorted by byte: canonical */
 	JSON_PRETTY,  /* two spaces, as Go's MarshalIndent("", "  ") */
 };
-/* Escapes only what RFC 8259 needs (not '/'); control characters as \u00xx, \n \r \t \b \f short. */
+/* Escapes only what RFC 8259 needs (not '/'); control characters as \u00xx, \n \r \t \b \f short.
+ */
 int json_write(const struct json *j, enum json_style style, struct buf *to, struct err *e);
 int json_quote(struct buf *to, const char *s, size_t n, struct err *e); /* with its quotes */
 

@@ -1,5 +1,5 @@
-/* common/le.h - on-disk little-endian integers as byte arrays: no one can mistake one for a host integer,
- * and a struct of them has no padding. */
+/* common/le.h - on-disk little-endian integers as byte arrays: no one can mistake one for a host
+ * integer, and a struct of them has no padding. */
 #ifndef COMMON_LE_H
 #define COMMON_LE_H
 

@@ -1,5 +1,5 @@
-/* common/log.c - see log.h.  logrus' three forms: text, JSON, terminal.  A line is built whole and written with one
- * write(2), so that lines of several processes on one descriptor do not mix. */
+/* common/log.c - see log.h.  logrus' three forms: text, JSON, terminal.  A line is built whole and
+ * written with one write(2), so that lines of several processes on one descriptor do not mix. */
 #include "common/log.h"
 
 #include <errno.h>
@@ -70,7 +70,8 @@ void log_bind_module(const char *module)
 /* logrus leaves a value bare if it has only these (also when it is empty). */
 static bool bare(const char *s)
 {
-	return strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/@^+") == strlen(s);
+	return strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/@^+") ==
+	       strlen(s);
 }
 
 /* As Go's strconv.Quote: printable UTF-8 stays, the rest is \x.. or \u.... */
@@ -180,7 +181,8 @@ static void line_json(struct buf *b, enum log_level l, const char *when, const c
 	quote_json(b, msg);
 	buf_addf(b, NULL, ",\"time\":\"%s\"", when);
 	for (size_t i = 0; i < n; i++) {
-		buf_addf(b, NULL, ",\"%s\":", strcmp(f[i]->key, "task") == 0 ? "task_id" : f[i]->key);
+		buf_addf(b, NULL,
+			 ",\"%s\":", strcmp(f[i]->key, "task") == 0 ? "task_id" : f[i]->key);
 		if (f[i]->kind == FIELD_STR)
 			quote_json(b, field_text(f[i], text));
 		else

@@ -1,8 +1,10 @@
 /* common/log.h - one event, one line, in logrus' text format or JSON, on stderr.
  *
- *   time="2026-11-24T03:19:30.511Z" level=info msg="layer converted" module=converter layer=3 task=0193...
+ *   time="2026-11-24T03:19:30.511Z" level=info msg="layer converted" module=converter layer=3
+ * task=0193...
  *
- * The message is constant; what varies is a field.  Values from outside are escaped here.  Secrets never. */
+ * The message is constant; what varies is a field.  Values from outside are escaped here.  Secrets
+ * never. */
 #ifndef COMMON_LOG_H
 #define COMMON_LOG_H
 

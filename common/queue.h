@@ -1,6 +1,6 @@
-/* common/queue.h - the queue's operations: build the call, parse the reply.  Each is one Lua script in
- * common/queue/.  What each promises: queue.md §5, §6 and design "Queue".  All asynchronous over redis.h; the
- * callback is called exactly once.  Epoch is queue.md's `tok`. */
+/* common/queue.h - the queue's operations: build the call, parse the reply.  Each is one Lua script
+ * in common/queue/.  What each promises: queue.md §5, §6 and design "Queue".  All asynchronous over
+ * redis.h; the callback is called exactly once.  Epoch is queue.md's `tok`. */
 #ifndef COMMON_QUEUE_H
 #define COMMON_QUEUE_H
 
@@ -38,7 +38,8 @@ struct enqueue_result {
 	char id[TASK_ID]; /* the one made, or joined */
 };
 void queue_enqueue(struct queue *q, const struct enqueue *c,
-		   void (*on)(const struct enqueue_result *r, const struct err *e, void *arg), void *arg);
+		   void (*on)(const struct enqueue_result *r, const struct err *e, void *arg),
+		   void *arg);
 
 struct claimed {
 	enum { CLAIM_TASK, CLAIM_EMPTY, CLAIM_PAUSED } kind;
@@ -48,7 +49,8 @@ struct claimed {
 	const char *request; /* JSON, borrowed */
 	size_t request_n;
 	bool replay;
-	uint64_t next_due_ms; /* CLAIM_EMPTY: a delayed task gets due in that long; UINT64_MAX: none */
+	uint64_t next_due_ms; /* CLAIM_EMPTY: a delayed task gets due in that long; UINT64_MAX: none
+			       */
 	int64_t enqueued_ms;
 	uint64_t deadline_ms; /* wall ms after which the task may not go on */
 };
@@ -60,7 +62,8 @@ struct heartbeat {
 	const char *id, *nonce, *progress; /* progress <= 64 bytes, or NULL */
 };
 void queue_heartbeat(struct queue *q, const struct heartbeat *b, size_t n,
-		     void (*on)(const enum beat *b, size_t n, const struct err *e, void *arg), void *arg);
+		     void (*on)(const enum beat *b, size_t n, const struct err *e, void *arg),
+		     void *arg);
 
 enum outcome { OUT_DONE, OUT_FAILED, OUT_CANCELLED, OUT_RETRY, OUT_RELEASE, OUT_WAIT, OUT_CRASHED };
 struct finish {
@@ -76,11 +79,12 @@ struct finish {
 };
 enum finish_outcome { FINISH_OK, FINISH_REPLAY, FINISH_STALE, FINISH_GONE };
 void queue_finish(struct queue *q, const struct finish *f,
-		  void (*on)(enum finish_outcome o, enum task_state now, const struct err *e, void *arg),
+		  void (*on)(enum finish_outcome o, enum task_state now, const struct err *e,
+			     void *arg),
 		  void *arg);
 
-/* Publishing (design "Publishing exactly").  Times are Redis ms spans; the caller turns them into its own clock
- * from the moment it SENT the call. */
+/* Publishing (design "Publishing exactly").  Times are Redis ms spans; the caller turns them into
+ * its own clock from the moment it SENT the call. */
 void queue_ticket(struct queue *q, const char *id, const char *nonce, const char *target,
 		  void (*on)(uint64_t ticket, const struct err *e, void *arg), void *arg);
 enum publish_outcome {
@@ -100,12 +104,14 @@ struct publish {
 };
 struct published {
 	enum publish_outcome outcome;
-	uint64_t valid_ms;  /* GRANTED: PUT until then */
-	bool takeover;	    /* the lock was not released by its last holder: read the target after the PUT, and 60 s later */
+	uint64_t valid_ms; /* GRANTED: PUT until then */
+	bool takeover; /* the lock was not released by its last holder: read the target after the
+			  PUT, and 60 s later */
 	char other[IMAGEREF_TEXT]; /* CONFLICT: the other source */
 };
 void queue_publish(struct queue *q, const struct publish *p,
-		   void (*on)(const struct published *p, const struct err *e, void *arg), void *arg);
+		   void (*on)(const struct published *p, const struct err *e, void *arg),
+		   void *arg);
 void queue_unlock(struct queue *q, const char *id, const char *target,
 		  void (*on)(const struct err *e, void *arg), void *arg);
 
@@ -124,28 +130,34 @@ void queue_pause_registry(struct queue *q, const char *registry, uint64_t ms,
 
 /* Reading. */
 void queue_get(struct queue *q, const char *id,
-	       void (*on)(const struct task *t, const struct err *e, void *arg), void *arg); /* t NULL: not there */
+	       void (*on)(const struct task *t, const struct err *e, void *arg),
+	       void *arg); /* t NULL: not there */
 struct queue_filter {
 	const char *status, *phase, *source; /* exact, exact, substring; or NULL */
 	uint64_t offset;
 	uint32_t limit;
 };
 void queue_list(struct queue *q, const struct queue_filter *f,
-		void (*on)(const struct task *t, size_t n, uint64_t total, const struct err *e, void *arg),
+		void (*on)(const struct task *t, size_t n, uint64_t total, const struct err *e,
+			   void *arg),
 		void *arg);
 struct queue_counts {
 	uint64_t ready, running, delayed, finished, dead, oldest_ms;
-	uint64_t total_done, total_failed, total_cancelled, total_retry, total_stale, total_joined, total_expired;
+	uint64_t total_done, total_failed, total_cancelled, total_retry, total_stale, total_joined,
+		total_expired;
 };
 void queue_counts(struct queue *q,
-		  void (*on)(const struct queue_counts *c, const struct err *e, void *arg), void *arg);
+		  void (*on)(const struct queue_counts *c, const struct err *e, void *arg),
+		  void *arg);
 void queue_fsck(struct queue *q, bool repair,
-		void (*on)(const char *findings, size_t n, const struct err *e, void *arg), void *arg);
+		void (*on)(const char *findings, size_t n, const struct err *e, void *arg),
+		void *arg);
 
 /* The event log, one reader per process on its own connection: after_id "$" to start with. */
 void queue_events(struct redis *blocking, const char *after_id, uint64_t block_ms,
-		  void (*on)(const char *last_id, const char *const *task_ids, const char *const *states,
-			     size_t n, bool gap, const struct err *e, void *arg),
+		  void (*on)(const char *last_id, const char *const *task_ids,
+			     const char *const *states, size_t n, bool gap, const struct err *e,
+			     void *arg),
 		  void *arg);
 /* BLPOP on the wake list: returns when a hint came or the time is over. */
 void queue_wait_hint(struct redis *blocking, uint64_t ms,

@@ -1,8 +1,9 @@
 /* common/redis.h - commands and scripts over resp, failing with struct err.
  *
- * Everything is asynchronous on one loop: a call gives a callback, which is called exactly once, with a reply
- * or with an error (ERR_NET: no connection, or it broke before the reply; ERR_BUSY: a reply that means
- * "again"; ERR_LIMIT: Redis is full; ERR_DENIED: no rights).  A call's deadline counts from the call. */
+ * Everything is asynchronous on one loop: a call gives a callback, which is called exactly once,
+ * with a reply or with an error (ERR_NET: no connection, or it broke before the reply; ERR_BUSY: a
+ * reply that means "again"; ERR_LIMIT: Redis is full; ERR_DENIED: no rights).  A call's deadline
+ * counts from the call. */
 #ifndef COMMON_REDIS_H
 #define COMMON_REDIS_H
 
@@ -23,10 +24,11 @@ struct reply { /* borrowed, valid during the callback */
 	size_t n;	 /* bytes of str, or elements */
 	const struct reply *const *element;
 };
-typedef void redis_fn(const struct reply *r, const struct err *e, void *arg); /* r is NULL when e is set */
+typedef void redis_fn(const struct reply *r, const struct err *e,
+		      void *arg); /* r is NULL when e is set */
 
-/* Connects in the background and goes on trying; on_state tells ready (handshake done: version, policy,
- * schema, rights checked) and lost, with why. */
+/* Connects in the background and goes on trying; on_state tells ready (handshake done: version,
+ * policy, schema, rights checked) and lost, with why. */
 int redis_open(struct redis **r, struct loop *l, const struct settings *s, const char *client_name,
 	       void (*on_state)(bool ready, const struct err *why, void *arg), void *arg,
 	       struct err *e);

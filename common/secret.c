@@ -54,7 +54,8 @@ struct secret *secret_from_file(const char *path, struct err *e)
 		if (r < 0)
 			err_errno(e, errno, "cannot read %s", path);
 		else
-			err_set(e, ERR_LIMIT, "%s holds more than 64 KiB: it is no secret's file", path);
+			err_set(e, ERR_LIMIT, "%s holds more than 64 KiB: it is no secret's file",
+				path);
 		s = NULL;
 	} else {
 		if (n > 0 && p[n - 1] == '\n')

@@ -1,5 +1,5 @@
-/* common/secret.h - a password from a file or a value: compared in constant time, wiped, never printed.
- * There is no function that formats one, on purpose. */
+/* common/secret.h - a password from a file or a value: compared in constant time, wiped, never
+ * printed. There is no function that formats one, on purpose. */
 #ifndef COMMON_SECRET_H
 #define COMMON_SECRET_H
 

@@ -62,7 +62,8 @@ int str_u64(const char *s, uint64_t *v, struct err *e)
 	return 0;
 }
 
-/* "12", "12.5": *whole and thousandths of the fraction; returns where it ends, NULL if there is no digit. */
+/* "12", "12.5": *whole and thousandths of the fraction; returns where it ends, NULL if there is no
+ * digit. */
 static const char *decimal(const char *p, uint64_t *whole, uint64_t *millionths)
 {
 	uint64_t unit = 100000;
@@ -84,7 +85,8 @@ static const char *decimal(const char *p, uint64_t *whole, uint64_t *millionths)
 /* whole.millionths * unit, or false when it does not fit. */
 static bool scale(uint64_t whole, uint64_t millionths, uint64_t unit, uint64_t *v)
 {
-	unsigned __int128 r = (unsigned __int128)whole * unit + (unsigned __int128)millionths * unit / 1000000;
+	unsigned __int128 r =
+		(unsigned __int128)whole * unit + (unsigned __int128)millionths * unit / 1000000;
 
 	*v = (uint64_t)r;
 	return r <= UINT64_MAX;
@@ -96,11 +98,24 @@ int str_size(const char *s, uint64_t *bytes, struct err *e)
 		const char *name;
 		uint64_t unit;
 	} units[] = {
-		{"", 1}, {"b", 1},
-		{"k", 1000ull}, {"kb", 1000ull}, {"ki", 1ull << 10}, {"kib", 1ull << 10},
-		{"m", 1000000ull}, {"mb", 1000000ull}, {"mi", 1ull << 20}, {"mib", 1ull << 20},
-		{"g", 1000000000ull}, {"gb", 1000000000ull}, {"gi", 1ull << 30}, {"gib", 1ull << 30},
-		{"t", 1000000000000ull}, {"tb", 1000000000000ull}, {"ti", 1ull << 40}, {"tib", 1ull << 40},
+		{"", 1},
+		{"b", 1},
+		{"k", 1000ull},
+		{"kb", 1000ull},
+		{"ki", 1ull << 10},
+		{"kib", 1ull << 10},
+		{"m", 1000000ull},
+		{"mb", 1000000ull},
+		{"mi", 1ull << 20},
+		{"mib", 1ull << 20},
+		{"g", 1000000000ull},
+		{"gb", 1000000000ull},
+		{"gi", 1ull << 30},
+		{"gib", 1ull << 30},
+		{"t", 1000000000000ull},
+		{"tb", 1000000000000ull},
+		{"ti", 1ull << 40},
+		{"tib", 1ull << 40},
 	};
 	uint64_t whole, millionths;
 	const char *p = decimal(s, &whole, &millionths);
@@ -144,13 +159,15 @@ int str_duration_ms(const char *s, uint64_t *ms, struct err *e)
 			return 0;
 		}
 		p += strlen(units[i].name);
-		if (!scale(whole, millionths, units[i].unit, &part) || __builtin_add_overflow(sum, part, &sum))
+		if (!scale(whole, millionths, units[i].unit, &part) ||
+		    __builtin_add_overflow(sum, part, &sum))
 			goto bad;
 	}
 	*ms = sum;
 	return 0;
 bad:
-	return err_set(e, ERR_INVALID, "'%.40s' is no duration (such as 30s, 1m30s, 250ms or 2h)", s);
+	return err_set(e, ERR_INVALID, "'%.40s' is no duration (such as 30s, 1m30s, 250ms or 2h)",
+		       s);
 }
 
 int str_bool(const char *s, bool *v, struct err *e)
@@ -167,12 +184,16 @@ int str_bool(const char *s, bool *v, struct err *e)
 	return err_set(e, ERR_INVALID, "'%.40s' is neither true nor false", s);
 }
 
-/* One UTF-8 sequence at p: its length and code point, or 0. RFC 3629: no overlong forms, no surrogates. */
+/* One UTF-8 sequence at p: its length and code point, or 0. RFC 3629: no overlong forms, no
+ * surrogates. */
 static size_t utf8_at(const unsigned char *p, size_t n, uint32_t *cp)
 {
 	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-	size_t len = p[0] < 0x80 ? 1 : p[0] >= 0xC2 && p[0] < 0xE0 ? 2 : (p[0] & 0xF0) == 0xE0 ? 3
-		   : p[0] >= 0xF0 && p[0] < 0xF5 ? 4 : 0;
+	size_t len = p[0] < 0x80		   ? 1
+		     : p[0] >= 0xC2 && p[0] < 0xE0 ? 2
+		     : (p[0] & 0xF0) == 0xE0	   ? 3
+		     : p[0] >= 0xF0 && p[0] < 0xF5 ? 4
+						   : 0;
 
 	if (len == 0 || len > n)
 		return 0;
@@ -210,8 +231,8 @@ bool str_utf8_valid(const char *s, size_t n)
 
 static bool hides(uint32_t cp)
 {
-	return cp < 0x20 || (cp >= 0x7F && cp < 0xA0) || cp == 0x061C || cp == 0x200E || cp == 0x200F ||
-	       cp == 0x2028 || cp == 0x2029 || (cp >= 0x202A && cp <= 0x202E) ||
+	return cp < 0x20 || (cp >= 0x7F && cp < 0xA0) || cp == 0x061C || cp == 0x200E ||
+	       cp == 0x200F || cp == 0x2028 || cp == 0x2029 || (cp >= 0x202A && cp <= 0x202E) ||
 	       (cp >= 0x2066 && cp <= 0x2069) || cp == 0xFEFF;
 }
 
@@ -285,7 +306,8 @@ int str_unhex(uint8_t *to, size_t n, const char *hex)
 	return 0;
 }
 
-static const char base64_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+static const char base64_digits[] =
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 int str_base64(struct buf *to, const void *bytes, size_t n, struct err *e)
 {
@@ -322,11 +344,13 @@ int str_unbase64(struct buf *to, const char *s, size_t n, struct err *e)
 		char out[3];
 
 		for (int k = 0; k < 4; k++) {
-			const char *d = k < 4 - pad && s[i + k] ? strchr(base64_digits, s[i + k]) : NULL;
+			const char *d =
+				k < 4 - pad && s[i + k] ? strchr(base64_digits, s[i + k]) : NULL;
 
 			if (k < 4 - pad && !d) {
 				to->len = start;
-				return err_set(e, ERR_INVALID, "not base64: byte %zu", i + (size_t)k);
+				return err_set(e, ERR_INVALID, "not base64: byte %zu",
+					       i + (size_t)k);
 			}
 			v = v << 6 | (d ? (uint32_t)(d - base64_digits) : 0);
 		}

@@ -262,12 +262,13 @@ static int verify_end(struct verify_source *v, struct err *e)
 	struct digest got;
 
 	if (v->size != UINT64_MAX && v->seen != v->size)
-		return err_set(e, ERR_CORRUPT, "delivered %" PRIu64 " bytes, the descriptor says %" PRIu64, v->seen,
+		return err_set(e, ERR_CORRUPT,
+			       "delivered %" PRIu64 " bytes, the descriptor says %" PRIu64, v->seen,
 			       v->size);
 	hasher_final(v->h, &got);
 	if (!digest_eq(&got, &v->want))
-		return err_set(e, ERR_CORRUPT, "delivered %s for %s (%" PRIu64 " bytes)", digest_text(&got, a),
-			       digest_text(&v->want, b), v->seen);
+		return err_set(e, ERR_CORRUPT, "delivered %s for %s (%" PRIu64 " bytes)",
+			       digest_text(&got, a), digest_text(&v->want, b), v->seen);
 	return 0;
 }
 
@@ -282,7 +283,8 @@ static ssize_t verify_read(struct source *s, void *buf, size_t n, struct err *e)
 		return verify_end(v, e);
 	v->seen += (uint64_t)r;
 	if (v->seen > v->size)
-		return err_set(e, ERR_CORRUPT, "delivered more than the %" PRIu64 " bytes that the descriptor says",
+		return err_set(e, ERR_CORRUPT,
+			       "delivered more than the %" PRIu64 " bytes that the descriptor says",
 			       v->size);
 	hasher_update(v->h, buf, (size_t)r);
 	return r;

@@ -1,5 +1,5 @@
-/* common/stream_impl.h - what a new kind of source or sink fills in.  stream.c keeps the promises of
- * stream.h once, so that ops can stay small. */
+/* common/stream_impl.h - what a new kind of source or sink fills in.  stream.c keeps the promises
+ * of stream.h once, so that ops can stay small. */
 #ifndef COMMON_STREAM_IMPL_H
 #define COMMON_STREAM_IMPL_H
 
@@ -9,7 +9,7 @@ enum stream_state { STREAM_OPEN, STREAM_ENDED, STREAM_FAILED };
 
 struct source_ops {
 	ssize_t (*read)(struct source *s, void *buf, size_t n, struct err *e); /* 1..n, 0: end */
-	void (*free)(struct source *s);					       /* the whole object */
+	void (*free)(struct source *s); /* the whole object */
 };
 
 struct source { /* first member of the implementation's own struct */

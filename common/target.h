@@ -1,8 +1,9 @@
-/* common/target.h - one wanted result: a driver's name and typed options, the target tag; and the dedup key
- * over all of them.  API server and worker agree here without linking a driver.
+/* common/target.h - one wanted result: a driver's name and typed options, the target tag; and the
+ * dedup key over all of them.  API server and worker agree here without linking a driver.
  *
- * Canonical options are `key=value` lines sorted by key, defaults left out, so that writing a default
- * changes nothing.  See the options table in target.c: it also makes documentation and `config check`. */
+ * Canonical options are `key=value` lines sorted by key, defaults left out, so that writing a
+ * default changes nothing.  See the options table in target.c: it also makes documentation and
+ * `config check`. */
 #ifndef COMMON_TARGET_H
 #define COMMON_TARGET_H
 
@@ -24,8 +25,8 @@ enum nydus_compressor { NYDUS_NONE, NYDUS_LZ4, NYDUS_ZSTD };
 enum nydus_backend { NYDUS_REGISTRY, NYDUS_LOCALFS, NYDUS_S3, NYDUS_OSS };
 
 struct estargz_options {
-	uint64_t chunk_size;	/* bytes; default 4 MiB */
-	int compression_level;	/* libdeflate 1..12; 0: our default */
+	uint64_t chunk_size;	 /* bytes; default 4 MiB */
+	int compression_level;	 /* libdeflate 1..12; 0: our default */
 	char *prioritized_files; /* newline-separated paths, or NULL */
 	bool docker2oci;	 /* accepted; the result is always OCI */
 };
@@ -42,14 +43,16 @@ struct zstdchunked_options {
 struct nydus_options {
 	int fs_version; /* 6 */
 	enum nydus_compressor compressor;
-	uint64_t chunk_size; /* 0x1000..0x1000000, power of two; default 0x100000 */
-	uint64_t batch_size; /* 0: off */
-	bool sha256;	     /* digester; default blake3 */
-	char *prefetch_patterns; /* newline-separated; NULL: none in layers, "/" in the merged bootstrap */
+	uint64_t chunk_size;	 /* 0x1000..0x1000000, power of two; default 0x100000 */
+	uint64_t batch_size;	 /* 0: off */
+	bool sha256;		 /* digester; default blake3 */
+	char *prefetch_patterns; /* newline-separated; NULL: none in layers, "/" in the merged
+				    bootstrap */
 	char *chunk_dict_ref;
 	bool oci_ref, with_referrer, docker2oci, merge_manifest, backend_force_push;
 	enum nydus_backend backend;
-	char *backend_config; /* JSON, or NULL; may hold secrets: never logged, not in canonical options */
+	char *backend_config;  /* JSON, or NULL; may hold secrets: never logged, not in canonical
+				  options */
 	int compression_level; /* zstd; default 3 */
 };
 
@@ -72,11 +75,12 @@ const char *driver_name(enum driver_id d); /* "estargz", "zstdchunked", "nydus" 
 void target_init(struct target *t, enum driver_id d);
 void target_fini(struct target *t);
 void target_copy(struct target *to, const struct target *from);
-/* "estargz" with compression zstdchunked becomes DRIVER_ZSTDCHUNKED.  ERR_INVALID names the nearest. */
+/* "estargz" with compression zstdchunked becomes DRIVER_ZSTDCHUNKED.  ERR_INVALID names the
+ * nearest. */
 int target_driver_parse(enum driver_id *d, const char *name, struct err *e);
-/* One option as text, as in driver.config.  ERR_INVALID: key, value, what was expected, did you mean;
- * ERR_UNSUPPORTED for what is known and not built (fs_version 5, encryption).
- * *warning (static text or NULL): accepted, but without effect. */
+/* One option as text, as in driver.config.  ERR_INVALID: key, value, what was expected, did you
+ * mean; ERR_UNSUPPORTED for what is known and not built (fs_version 5, encryption). *warning
+ * (static text or NULL): accepted, but without effect. */
 int target_option(struct target *t, const char *key, const char *value, const char **warning,
 		  struct err *e);
 /* Options that contradict each other. */
@@ -90,8 +94,8 @@ const char *target_format(const struct target *t, char text[32]);
 /* 16 hex digits of SHA-256 over options, format version, sorted platforms: io.acceld.options. */
 void target_options_hash(const struct target *t, const char *platforms, char hex[17]);
 
-/* The target's reference for a source (design: "Publishing exactly").  ERR_INVALID when the tag gets over
- * 128 characters or equals the source. */
+/* The target's reference for a source (design: "Publishing exactly").  ERR_INVALID when the tag
+ * gets over 128 characters or equals the source. */
 int target_ref(const struct target *t, const struct imageref *source, struct imageref *to,
 	       struct err *e);
 /* A template holds {tag} exactly once and something besides; the rest is valid in a tag. */
@@ -103,8 +107,8 @@ bool target_tag_matches(const char *template, const char *tag);
 struct json *target_to_json(const struct target *t);
 int target_from_json(struct target *t, const struct json *j, const char *at, struct err *e);
 
-/* Lower hex of SHA-256 over: acc-dedup-1, host/repository, tag or "", digest or "", then per target sorted
- * by target tag: driver, target tag, canonical options, format version, sorted platforms. */
+/* Lower hex of SHA-256 over: acc-dedup-1, host/repository, tag or "", digest or "", then per target
+ * sorted by target tag: driver, target tag, canonical options, format version, sorted platforms. */
 int target_dedup_key(const struct imageref *source, const struct target *targets, size_t n,
 		     const char *platforms, char hex[65], struct err *e);
 

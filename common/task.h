@@ -18,7 +18,13 @@ struct rule;
 #define TASK_ID 37 /* UUIDv7 in 36 characters, and NUL */
 
 enum task_state { TASK_READY, TASK_RUNNING, TASK_DELAYED, TASK_DONE, TASK_FAILED, TASK_CANCELLED };
-enum task_trigger { TRIGGER_EVENT, TRIGGER_REQUEST, TRIGGER_BACKFILL, TRIGGER_RETRY, TRIGGER_MOVED };
+enum task_trigger {
+	TRIGGER_EVENT,
+	TRIGGER_REQUEST,
+	TRIGGER_BACKFILL,
+	TRIGGER_RETRY,
+	TRIGGER_MOVED
+};
 
 void task_new_id(char id[TASK_ID]);
 bool task_id_valid(const char *id);
@@ -28,19 +34,19 @@ int task_state_parse(const char *name, enum task_state *s);
 /* The request record `p:`: JSON, UTF-8, sorted keys, no spaces, v:1, at most 8 KiB. */
 struct task_request {
 	struct imageref source;
-	char *given;	 /* the reference as it was received, for the list */
-	char *rule;	 /* its name */
+	char *given; /* the reference as it was received, for the list */
+	char *rule;  /* its name */
 	struct target *targets;
 	size_t n_targets;
 	char *platforms; /* normalised, "" : all */
 	enum task_trigger trigger;
-	char *trace;	 /* request id */
-	bool pinned;	 /* tag@digest asked for by a person: superseded means skipped */
+	char *trace; /* request id */
+	bool pinned; /* tag@digest asked for by a person: superseded means skipped */
 };
 void task_request_fini(struct task_request *r);
 int task_request_from_rule(struct task_request *r, const struct imageref *source, const char *given,
-			   const struct rule *rule, const char *platforms, enum task_trigger trigger,
-			   const char *trace, struct err *e);
+			   const struct rule *rule, const char *platforms,
+			   enum task_trigger trigger, const char *trace, struct err *e);
 int task_request_write(const struct task_request *r, struct buf *to, struct err *e);
 int task_request_parse(struct task_request *r, const char *p, size_t n, struct err *e);
 
@@ -49,7 +55,7 @@ struct task {
 	char id[TASK_ID];
 	enum task_state state;
 	bool dead, cancelling, skipped, waiting; /* what tells phases of one state apart */
-	char *source; /* as received */
+	char *source;				 /* as received */
 	char *tenant, *registry;
 	int64_t created_ms, started_ms, finished_ms; /* wall, 0: not */
 	uint64_t source_size, target_size;
@@ -58,12 +64,14 @@ struct task {
 	uint64_t epoch;
 	char *worker, *progress, *parent; /* or NULL */
 	struct json *request;		  /* p:, parsed; or NULL */
-	struct json *detail;		  /* x:, parsed: attempts, result with targets and layers; or NULL */
+	struct json *detail; /* x:, parsed: attempts, result with targets and layers; or NULL */
 };
 void task_fini(struct task *t);
-const char *task_phase(const struct task *t);  /* queued running cancelling retrying waiting done skipped failed dead cancelled */
+const char *task_phase(const struct task *t);  /* queued running cancelling retrying waiting done
+						  skipped failed dead cancelled */
 const char *task_status(const struct task *t); /* PROCESSING COMPLETED FAILED */
-/* upstream's fields first, in its order, then ours; full adds request, targets, layers, attempts. */
+/* upstream's fields first, in its order, then ours; full adds request, targets, layers, attempts.
+ */
 struct json *task_to_json(const struct task *t, bool full);
 
 #endif

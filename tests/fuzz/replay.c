@@ -1,4 +1,5 @@
-/* tests/fuzz/replay.c - runs a fuzz target over files, without a fuzzer: each argument is a file or a folder. */
+/* tests/fuzz/replay.c - runs a fuzz target over files, without a fuzzer: each argument is a file or
+ * a folder. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* tests/unit/test_base.c - buf, clock, digest, secret, stream, log: small modules in one program. */
+/* tests/unit/test_base.c - buf, clock, digest, secret, stream, log: small modules in one program.
+ */
 #include "tests/unit/unit.h"
 
 #include <stdio.h>
@@ -84,9 +85,13 @@ static void retry_after_is_seconds_or_a_date(void **s)
 
 static void digests_are_parsed_strictly(void **s)
 {
-	const char *good = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+	const char *good =
+		"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 	static const char *const bad[] = {
-		"", "sha256:", "sha256:e3b0", "md5:e3b0c44298fc1c149afbf4c8996fb924",
+		"",
+		"sha256:",
+		"sha256:e3b0",
+		"md5:e3b0c44298fc1c149afbf4c8996fb924",
 		"sha256:E3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
 		"sha512:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
 	};
@@ -130,10 +135,10 @@ static void a_secret_compares_and_loses_one_newline(void **s)
 	assert_false(secret_eq(NULL, "", 0));
 	secret_freep(&a);
 	assert_null(secret_from_file(path, &e));
-	assert_true(secret_matches_sha256("abc", 3,
-					  "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"));
-	assert_false(secret_matches_sha256("abd", 3,
-					   "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"));
+	assert_true(secret_matches_sha256(
+		"abc", 3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"));
+	assert_false(secret_matches_sha256(
+		"abd", 3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"));
 }
 
 static void a_verified_source_refuses_at_the_end(void **s)
@@ -142,7 +147,8 @@ static void a_verified_source_refuses_at_the_end(void **s)
 		const char *text;
 		uint64_t size;
 		const char *say;
-	} bad[] = {{"abd", 3, "for sha256:ba7816bf"}, {"ab", 3, "2 bytes, the descriptor says 3"},
+	} bad[] = {{"abd", 3, "for sha256:ba7816bf"},
+		   {"ab", 3, "2 bytes, the descriptor says 3"},
 		   {"abcd", 3, "more than the 3 bytes"}};
 	struct digest want;
 	struct err e;
@@ -175,15 +181,16 @@ static void a_log_line_is_logrus_text(void **s)
 	assert_int_equal(pipe(p), 0);
 	log_setup(LOG_INFO, LOG_TEXT, p[1]);
 	log_debug("not this", NULL);
-	log_warning("a\x1b[31mb\n\"q\"", F_STR("path", "/a/b@c+d^e"), F_STR("empty", ""), F_U64("n", 5),
-		    F_STR("bidi", "x\xe2\x80\xaey"), NULL);
+	log_warning("a\x1b[31mb\n\"q\"", F_STR("path", "/a/b@c+d^e"), F_STR("empty", ""),
+		    F_U64("n", 5), F_STR("bidi", "x\xe2\x80\xaey"), NULL);
 	log_setup(LOG_INFO, LOG_JSON, p[1]);
 	log_error("json", F_U64("n", 5), F_STR("s", "a\"b"), NULL);
 	n = read(p[0], line, sizeof(line) - 1);
 	assert_true(n > 0);
 	line[n] = '\0';
 	assert_memory_equal(line, "time=\"20", 8);
-	assert_text_has(line, "Z\" level=warning msg=\"a\\x1b[31mb\\n\\\"q\\\"\" bidi=\"x?y\" empty= n=5 path=/a/b@c+d^e\n");
+	assert_text_has(line, "Z\" level=warning msg=\"a\\x1b[31mb\\n\\\"q\\\"\" bidi=\"x?y\" "
+			      "empty= n=5 path=/a/b@c+d^e\n");
 	assert_text_has(line, "\n{\"level\":\"error\",\"msg\":\"json\",\"time\":\"");
 	assert_text_has(line, "\"n\":5,\"s\":\"a\\\"b\"}\n");
 	log_setup(LOG_INFO, LOG_TEXT, STDERR_FILENO);
@@ -194,9 +201,12 @@ static void a_log_line_is_logrus_text(void **s)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(a_buf_keeps_its_ceiling_and_its_contents), T(times_are_written_as_go_does),
-		T(retry_after_is_seconds_or_a_date),	     T(digests_are_parsed_strictly),
-		T(a_secret_compares_and_loses_one_newline),  T(a_verified_source_refuses_at_the_end),
+		T(a_buf_keeps_its_ceiling_and_its_contents),
+		T(times_are_written_as_go_does),
+		T(retry_after_is_seconds_or_a_date),
+		T(digests_are_parsed_strictly),
+		T(a_secret_compares_and_loses_one_newline),
+		T(a_verified_source_refuses_at_the_end),
 		T(a_log_line_is_logrus_text),
 	};
 

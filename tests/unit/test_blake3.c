@@ -1,4 +1,5 @@
-/* tests/unit/test_blake3.c - BLAKE3 against its published test inputs (byte i is i % 251), on every path of this CPU. */
+/* tests/unit/test_blake3.c - BLAKE3 against its published test inputs (byte i is i % 251), on every
+ * path of this CPU. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -91,8 +92,8 @@ static void every_path_gives_the_published_hashes(void **state)
 			for (size_t b = 0; b < BLAKE3_OUT; b++)
 				snprintf(hex + 2 * b, 3, "%02x", out[b]);
 			if (strcmp(hex, vectors[i].hex) != 0)
-				fail_msg("%s, %zu bytes: %s, want %s", path_names[path], vectors[i].n, hex,
-					 vectors[i].hex);
+				fail_msg("%s, %zu bytes: %s, want %s", path_names[path],
+					 vectors[i].n, hex, vectors[i].hex);
 		}
 	}
 	free(p);
@@ -102,7 +103,8 @@ static void all_paths_agree_on_every_length_up_to_ten_chunks_and_around_runs(voi
 {
 	uint8_t *p = input();
 
-	for (size_t n = 0; n < 4 * 65536 + 3000; n += n < 10300 || n % 65536 > 65400 || n % 65536 < 100 ? 1 : 97) {
+	for (size_t n = 0; n < 4 * 65536 + 3000;
+	     n += n < 10300 || n % 65536 > 65400 || n % 65536 < 100 ? 1 : 97) {
 		uint8_t want[BLAKE3_OUT], got[BLAKE3_OUT];
 
 		if (n < 10300 && n % 1024 > 130 && n % 7)
@@ -113,7 +115,8 @@ static void all_paths_agree_on_every_length_up_to_ten_chunks_and_around_runs(voi
 				continue;
 			blake3_hash_by(path, got, p + 1, n);
 			if (memcmp(want, got, sizeof(got)) != 0)
-				fail_msg("%s differs from portable at %zu bytes", path_names[path], n);
+				fail_msg("%s differs from portable at %zu bytes", path_names[path],
+					 n);
 		}
 	}
 	free(p);

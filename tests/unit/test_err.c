@@ -72,9 +72,12 @@ static void slugs_go_both_ways(void **s)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(a_code_brings_its_class),	 T(wrapping_puts_the_thing_in_front),
-		T(wrapping_never_cuts_the_cause), T(a_text_may_be_made_of_itself),
-		T(errno_is_spelled_out),	 T(nobody_has_to_listen),
+		T(a_code_brings_its_class),
+		T(wrapping_puts_the_thing_in_front),
+		T(wrapping_never_cuts_the_cause),
+		T(a_text_may_be_made_of_itself),
+		T(errno_is_spelled_out),
+		T(nobody_has_to_listen),
 		T(slugs_go_both_ways),
 	};
 

@@ -17,8 +17,25 @@ static int parse(const char *text, struct err *e)
 static void what_rfc_8259_refuses_is_refused(void **s)
 {
 	static const char *const bad[] = {
-		"", "{", "{\"a\":1,}", "[1,]", "{a:1}", "'a'", "{\"a\":1}x", "[1] [2]", "nul", "NaN", "01", "1.", "\"\t\"x",
-		"\"a\x01\"", "{\"a\":1,\"a\":2}", "[{\"b\":{\"a\":1,\"\\u0061\":2}}]", "\"\xff\"", "/* */1", "\"\\x\"",
+		"",
+		"{",
+		"{\"a\":1,}",
+		"[1,]",
+		"{a:1}",
+		"'a'",
+		"{\"a\":1}x",
+		"[1] [2]",
+		"nul",
+		"NaN",
+		"01",
+		"1.",
+		"\"\t\"x",
+		"\"a\x01\"",
+		"{\"a\":1,\"a\":2}",
+		"[{\"b\":{\"a\":1,\"\\u0061\":2}}]",
+		"\"\xff\"",
+		"/* */1",
+		"\"\\x\"",
 	};
 	struct err e;
 
@@ -43,14 +60,16 @@ static void depth_is_bounded(void **s)
 		struct json *j = NULL;
 
 		assert_int_equal(json_parse(&j, deep, 200, NULL, &e), -1);
-		assert_int_equal(json_parse(&j, deep, 200, &(struct json_limits){.depth = 100}, &e), 0);
+		assert_int_equal(json_parse(&j, deep, 200, &(struct json_limits){.depth = 100}, &e),
+				 0);
 		json_freep(&j);
 	}
 }
 
 static void a_wrong_type_names_its_path(void **s)
 {
-	const char *text = "{\"event_data\":{\"resources\":[{\"tag\":5}]},\"n\":99999999999999999999}";
+	const char *text =
+		"{\"event_data\":{\"resources\":[{\"tag\":5}]},\"n\":99999999999999999999}";
 	struct json *j = NULL, *a, *d;
 	const char *v = "default";
 	int64_t n;
@@ -77,7 +96,8 @@ static void canonical_writing_sorts_and_keeps_values(void **s)
 
 	assert_int_equal(json_parse(&j, text, strlen(text), NULL, NULL), 0);
 	assert_int_equal(json_write(j, JSON_SORTED, &b, NULL), 0);
-	assert_string_equal(b.data, "{\"a\":\"x\\u0001\\n\\\"/\xc3\xa4\",\"b\":[1,2.5,true,null],\"c\":{}}");
+	assert_string_equal(
+		b.data, "{\"a\":\"x\\u0001\\n\\\"/\xc3\xa4\",\"b\":[1,2.5,true,null],\"c\":{}}");
 	buf_reset(&b);
 	assert_int_equal(json_write(j, JSON_COMPACT, &b, NULL), 0);
 	assert_memory_equal(b.data, "{\"b\":", 5);

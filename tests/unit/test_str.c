@@ -12,9 +12,23 @@ static void sizes_are_read_as_people_write_them(void **s)
 	static const struct {
 		const char *text;
 		uint64_t want;
-	} good[] = {{"0", 0}, {"67108864", 67108864}, {"64MiB", 67108864}, {"64 MB", 64000000}, {"1.5GiB", 1610612736},
-		    {"10g", 10000000000ull}, {"1000MB", 1000000000}, {"4Ki", 4096}, {"1kb", 1000}};
-	static const char *const bad[] = {"", "x", "-1", " 1", "1.5.5", "10 parsecs", "99999999999999999999", "1e3",
+	} good[] = {{"0", 0},
+		    {"67108864", 67108864},
+		    {"64MiB", 67108864},
+		    {"64 MB", 64000000},
+		    {"1.5GiB", 1610612736},
+		    {"10g", 10000000000ull},
+		    {"1000MB", 1000000000},
+		    {"4Ki", 4096},
+		    {"1kb", 1000}};
+	static const char *const bad[] = {"",
+					  "x",
+					  "-1",
+					  " 1",
+					  "1.5.5",
+					  "10 parsecs",
+					  "99999999999999999999",
+					  "1e3",
 					  "20000000000000TB"};
 	uint64_t v;
 
@@ -31,9 +45,10 @@ static void durations_are_read_as_go_and_people_write_them(void **s)
 	static const struct {
 		const char *text;
 		uint64_t want;
-	} good[] = {{"30", 30000}, {"30s", 30000}, {"1m30s", 90000}, {"250ms", 250}, {"2h", 7200000}, {"1.5h", 5400000},
-		    {"0", 0}, {"1d", 86400000}};
-	static const char *const bad[] = {"", "s", "1x", "1m30", "-1s", "1 s", "99999999999999999999s"};
+	} good[] = {{"30", 30000},   {"30s", 30000},	{"1m30s", 90000}, {"250ms", 250},
+		    {"2h", 7200000}, {"1.5h", 5400000}, {"0", 0},	  {"1d", 86400000}};
+	static const char *const bad[] = {
+		"", "s", "1x", "1m30", "-1s", "1 s", "99999999999999999999s"};
 	uint64_t v;
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
@@ -59,7 +74,8 @@ static void numbers_are_strict(void **s)
 
 static void what_could_hide_on_a_terminal_is_replaced(void **s)
 {
-	char a[] = "a\tb\nc\x1b[31m\x7f", b[] = "x\xe2\x80\xaey\xff", c[] = "\xc3\xa4\xf0\x9f\x98\x80";
+	char a[] = "a\tb\nc\x1b[31m\x7f", b[] = "x\xe2\x80\xaey\xff",
+	     c[] = "\xc3\xa4\xf0\x9f\x98\x80";
 
 	str_clean(a);
 	assert_string_equal(a, "a b c?[31m?");
@@ -117,10 +133,14 @@ static void a_copy_is_cut_between_characters(void **s)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(sizes_are_read_as_people_write_them), T(durations_are_read_as_go_and_people_write_them),
-		T(numbers_are_strict),			T(what_could_hide_on_a_terminal_is_replaced),
-		T(utf8_is_rfc_3629),			T(base64_goes_both_ways),
-		T(the_nearest_word_is_found),		T(a_copy_is_cut_between_characters),
+		T(sizes_are_read_as_people_write_them),
+		T(durations_are_read_as_go_and_people_write_them),
+		T(numbers_are_strict),
+		T(what_could_hide_on_a_terminal_is_replaced),
+		T(utf8_is_rfc_3629),
+		T(base64_goes_both_ways),
+		T(the_nearest_word_is_found),
+		T(a_copy_is_cut_between_characters),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

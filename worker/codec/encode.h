@@ -1,5 +1,6 @@
-/* worker/codec/encode.h - one closed piece of compressed output: a gzip member, a zstd frame, an lz4 block.
- * Same input and level, same bytes, whatever the thread.  Each compressor thread owns one `struct encoder`. */
+/* worker/codec/encode.h - one closed piece of compressed output: a gzip member, a zstd frame, an
+ * lz4 block. Same input and level, same bytes, whatever the thread.  Each compressor thread owns
+ * one `struct encoder`. */
 #ifndef WORKER_CODEC_ENCODE_H
 #define WORKER_CODEC_ENCODE_H
 
@@ -21,12 +22,14 @@ struct encoder *encoder_new(void);
 void encoder_freep(struct encoder **x);
 size_t encode_bound(const struct encode_as *as, size_t n); /* output never needs more */
 /* 0 and *out_n; cap is at least encode_bound. */
-int encode(struct encoder *x, const struct encode_as *as, const void *in, size_t n, void *out, size_t cap,
-	   size_t *out_n, struct err *e);
-/* Unpacks `out` again into scratch of its own and compares with `in`: ERR_CORRUPT names the first difference. */
-int encode_verify(struct encoder *x, const struct encode_as *as, const void *in, size_t n, const void *out,
-		  size_t out_n, struct err *e);
-/* Versions of the codecs, part of the layer cache's key: "libdeflate 1.14, zstd 1.5.4, lz4 1.9.4". */
+int encode(struct encoder *x, const struct encode_as *as, const void *in, size_t n, void *out,
+	   size_t cap, size_t *out_n, struct err *e);
+/* Unpacks `out` again into scratch of its own and compares with `in`: ERR_CORRUPT names the first
+ * difference. */
+int encode_verify(struct encoder *x, const struct encode_as *as, const void *in, size_t n,
+		  const void *out, size_t out_n, struct err *e);
+/* Versions of the codecs, part of the layer cache's key: "libdeflate 1.14, zstd 1.5.4, lz4 1.9.4".
+ */
 const char *encode_versions(void);
 
 #endif

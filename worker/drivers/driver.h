@@ -1,10 +1,11 @@
 /* worker/drivers/driver.h - a driver turns the layers of one image into blobs of its format.
  *
- * Push: layer.c reads a source layer and shows each piece to every target's driver in turn, so one read feeds any number
- * of targets, and a target that fails is dropped alone.
- * Threads: image_open, finish, image_close run alone; between them layers run side by side, one thread each, and write
- * nothing shared (what a layer leaves for `finish` it hands over under the image's own lock in layer_end or layer_cached).
- * No clock, no random, no hash order: same input and options, same bytes. */
+ * Push: layer.c reads a source layer and shows each piece to every target's driver in turn, so one
+ * read feeds any number of targets, and a target that fails is dropped alone. Threads: image_open,
+ * finish, image_close run alone; between them layers run side by side, one thread each, and write
+ * nothing shared (what a layer leaves for `finish` it hands over under the image's own lock in
+ * layer_end or layer_cached). No clock, no random, no hash order: same input and options, same
+ * bytes. */
 #ifndef WORKER_DRIVERS_DRIVER_H
 #define WORKER_DRIVERS_DRIVER_H
 
@@ -29,20 +30,22 @@ struct json;
 struct drv_image; /* each driver's own; opaque to callers */
 struct drv_layer;
 
-/* Small blobs a driver pushes or reads itself (bootstrap, chunk dictionary); blob_at reads ranges of a stored blob. */
+/* Small blobs a driver pushes or reads itself (bootstrap, chunk dictionary); blob_at reads ranges
+ * of a stored blob. */
 struct blob_store {
 	int (*push)(struct blob_store *s, const void *p, size_t n, struct digest *d, struct err *e);
 	/* [offset, offset+n) of a blob of the target's repository. */
-	int (*range)(struct blob_store *s, const struct digest *d, uint64_t offset, size_t n, void *to,
-		     struct err *e);
+	int (*range)(struct blob_store *s, const struct digest *d, uint64_t offset, size_t n,
+		     void *to, struct err *e);
 	/* Another image, by reference (chunk dictionary): its manifest, then its blobs whole. */
 	int (*manifest)(struct blob_store *s, const char *ref, struct manifest *m, struct err *e);
-	int (*fetch)(struct blob_store *s, const char *ref, const struct descriptor *d, size_t max, struct buf *to,
-		     struct err *e);
+	int (*fetch)(struct blob_store *s, const char *ref, const struct descriptor *d, size_t max,
+		     struct buf *to, struct err *e);
 };
 struct blob_at { /* one stored blob, read by ranges: from a registry, a file, memory */
 	uint64_t size;
-	int (*read)(struct blob_at *b, uint64_t offset, void *to, size_t n, struct err *e); /* all or error */
+	int (*read)(struct blob_at *b, uint64_t offset, void *to, size_t n,
+		    struct err *e); /* all or error */
 };
 
 struct layer_in {
@@ -54,30 +57,34 @@ struct layer_in {
 
 struct layer_result { /* digest and size of the blob come from struct out; the cache keeps it all */
 	char media_type[160];
-	struct annotations annotations; /* to set on the layer's descriptor, beside the source's own */
+	struct annotations
+		annotations; /* to set on the layer's descriptor, beside the source's own */
 	struct digest diff_id;
 	uint64_t unpacked;
-	bool absent;		/* no blob of its own */
-	bool verbatim;		/* the source blob itself stays the layer (oci_ref): nothing is uploaded for it */
+	bool absent;   /* no blob of its own */
+	bool verbatim; /* the source blob itself stays the layer (oci_ref): nothing is uploaded for
+			  it */
 	char plain_reason[160]; /* set: pullable, not lazy, and why */
 };
 void layer_result_fini(struct layer_result *r);
 /* Both ways, for the layer cache and the task's result. */
 struct json *layer_result_to_json(const struct layer_result *r);
-int layer_result_from_json(struct layer_result *r, const struct json *j, const char *at, struct err *e);
+int layer_result_from_json(struct layer_result *r, const struct json *j, const char *at,
+			   struct err *e);
 
 struct manifest_list { /* manifests that must be pushed by digest beside the new index */
 	struct manifest_item {
 		char media_type[160];
 		char *data;
 		size_t n;
-	} *m;
+	} * m;
 	size_t n, cap;
 };
 
 struct driver {
 	const char *name;
-	/* Cache key: what of the options shapes a layer's bytes.  Equal: one conversion is shared. */
+	/* Cache key: what of the options shapes a layer's bytes.  Equal: one conversion is shared.
+	 */
 	int (*identity)(const struct target *t, char *text, size_t n);
 	/* How out writes this target's pieces. */
 	struct encode_as (*encoding)(const struct target *t);
@@ -91,10 +98,11 @@ struct driver {
 			  bool *wants_blocks, struct err *e);
 	/* After a pass: 1 while it wants the layer once more (its own GET), 0 when done. */
 	int (*again)(struct drv_layer *l);
-	/* out_opts to open this layer's out with (on_land, arg = l); called before begin of the first writing pass. */
+	/* out_opts to open this layer's out with (on_land, arg = l); called before begin of the
+	 * first writing pass. */
 	void (*out_opts)(struct drv_layer *l, struct out_opts *o);
-	/* A pass starts.  out is NULL in a pass that only wants to see headers: headers_only tells whether pass 0 is
-	 * one. */
+	/* A pass starts.  out is NULL in a pass that only wants to see headers: headers_only tells
+	 * whether pass 0 is one. */
 	bool (*headers_only)(struct drv_layer *l, int pass);
 	int (*begin)(struct drv_layer *l, int pass, struct out *out, struct err *e);
 	int (*tar)(struct drv_layer *l, const struct tar_piece *p, struct err *e);
@@ -103,29 +111,39 @@ struct driver {
 	int (*layer_end)(struct drv_layer *l, struct layer_result *r, struct err *e);
 	void (*layer_close)(struct drv_layer *l); /* after a failure nothing of it stays in im */
 	/* The same source layer again, at another position. */
-	int (*layer_same)(struct drv_image *im, const struct layer_in *in, uint32_t first, struct err *e);
-	/* A layer from the cache, with what was kept of it: may read its index (Nydus: bootstrap) from the stored blob.
-	 * ERR_CORRUPT: the caller forgets the entry and converts. */
-	int (*layer_cached)(struct drv_image *im, const struct layer_in *in, const struct descriptor *stored,
-			    struct layer_result *r, struct blob_at *blob, struct err *e);
-	/* After all layers, done[i] and r[i] in source order: further blobs (by blobs->push), then layers, diff_ids,
-	 * history, annotations of the new manifest and config, which start as copies of the source's. */
-	int (*finish)(struct drv_image *im, const struct descriptor *done, const struct layer_result *r, size_t n,
-		      struct manifest *to, struct imageconfig *cfg, struct err *e);
+	int (*layer_same)(struct drv_image *im, const struct layer_in *in, uint32_t first,
+			  struct err *e);
+	/* A layer from the cache, with what was kept of it: may read its index (Nydus: bootstrap)
+	 * from the stored blob. ERR_CORRUPT: the caller forgets the entry and converts. */
+	int (*layer_cached)(struct drv_image *im, const struct layer_in *in,
+			    const struct descriptor *stored, struct layer_result *r,
+			    struct blob_at *blob, struct err *e);
+	/* After all layers, done[i] and r[i] in source order: further blobs (by blobs->push), then
+	 * layers, diff_ids, history, annotations of the new manifest and config, which start as
+	 * copies of the source's. */
+	int (*finish)(struct drv_image *im, const struct descriptor *done,
+		      const struct layer_result *r, size_t n, struct manifest *to,
+		      struct imageconfig *cfg, struct err *e);
 	void (*image_close)(struct drv_image *im);
-	/* NULL: the converted children in source order.  Else (merge_manifest) src is NULL when the source was no index. */
-	int (*index)(const struct target *t, const struct index *src, const struct descriptor *done, size_t n,
-		     struct blob_store *blobs, struct manifest_list *push, struct index *to, struct err *e);
-	/* One image left of an index: a plain manifest (Nydus), or an index of one (eStargz), as upstream. */
+	/* NULL: the converted children in source order.  Else (merge_manifest) src is NULL when the
+	 * source was no index. */
+	int (*index)(const struct target *t, const struct index *src, const struct descriptor *done,
+		     size_t n, struct blob_store *blobs, struct manifest_list *push,
+		     struct index *to, struct err *e);
+	/* One image left of an index: a plain manifest (Nydus), or an index of one (eStargz), as
+	 * upstream. */
 	bool index_of_one;
-	/* A stored blob read back as entries and data (raw NULL for bytes a format does not keep): the format's own rules
-	 * are checked on the way, ERR_CORRUPT names the first broken one.  `check`, and verification.  unpacked: the blob
-	 * as an ordinary layer (gzip or zstd tar) when the format is one. */
+	/* A stored blob read back as entries and data (raw NULL for bytes a format does not keep):
+	 * the format's own rules are checked on the way, ERR_CORRUPT names the first broken one.
+	 * `check`, and verification.  unpacked: the blob as an ordinary layer (gzip or zstd tar)
+	 * when the format is one. */
 	int (*check)(struct blob_at *blob, const struct descriptor *d,
-		     int (*on)(void *arg, const struct tar_piece *p, struct err *e), void *arg, struct err *e);
+		     int (*on)(void *arg, const struct tar_piece *p, struct err *e), void *arg,
+		     struct err *e);
 };
 
-extern const struct driver *const drivers[DRIVERS]; /* a new format: one new file, one line in this list */
+extern const struct driver
+	*const drivers[DRIVERS]; /* a new format: one new file, one line in this list */
 const struct driver *driver_of(const struct target *t);
 
 #endif

@@ -39,7 +39,8 @@ const char *annotations_get(const struct annotations *s, const char *key);	 /* N
 void annotations_del(struct annotations *s, const char *key);
 void annotations_copy(struct annotations *to, const struct annotations *from); /* to is replaced */
 void annotations_fini(struct annotations *s);
-int annotations_from_json(struct annotations *s, const struct json *obj, const char *at, struct err *e);
+int annotations_from_json(struct annotations *s, const struct json *obj, const char *at,
+			  struct err *e);
 struct json *annotations_to_json(const struct annotations *s); /* NULL when empty */
 
 struct platform {
@@ -59,7 +60,8 @@ struct descriptor {
 };
 void descriptor_init(struct descriptor *d);
 void descriptor_fini(struct descriptor *d);
-void descriptor_copy(struct descriptor *to, const struct descriptor *from); /* to is initialised by it */
+void descriptor_copy(struct descriptor *to,
+		     const struct descriptor *from); /* to is initialised by it */
 int descriptor_from_json(struct descriptor *d, const struct json *j, const char *at, struct err *e);
 struct json *descriptor_to_json(const struct descriptor *d);
 

@@ -1,4 +1,5 @@
-/* worker/oci/index.h - an image index, or a Docker manifest list.  OCI image-spec v1.1, image-index.md. */
+/* worker/oci/index.h - an image index, or a Docker manifest list.  OCI image-spec v1.1,
+ * image-index.md. */
 #ifndef WORKER_OCI_INDEX_H
 #define WORKER_OCI_INDEX_H
 

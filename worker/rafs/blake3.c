@@ -1,9 +1,10 @@
 /* worker/rafs/blake3.c - the tree of BLAKE3, and the portable compression function.
  *
- * Input is cut into chunks of 1 KiB; each gives a chaining value (cv), and a binary tree of parents joins
- * them.  The tree's shape, "the left side is the largest power of two that leaves something for the right", is the
- * same as joining neighbours level by level and carrying an odd last one up.  So input is taken in runs of 64
- * chunks, each reduced to one cv with as many lanes as the CPU has, and the few cvs of runs are joined one by one. */
+ * Input is cut into chunks of 1 KiB; each gives a chaining value (cv), and a binary tree of parents
+ * joins them.  The tree's shape, "the left side is the largest power of two that leaves something
+ * for the right", is the same as joining neighbours level by level and carrying an odd last one up.
+ * So input is taken in runs of 64 chunks, each reduced to one cv with as many lanes as the CPU has,
+ * and the few cvs of runs are joined one by one. */
 #include "worker/rafs/blake3.h"
 
 #include <string.h>
@@ -42,7 +43,8 @@ static uint32_t ror(uint32_t v, unsigned n)
 	return v >> n | v << (32 - n);
 }
 
-static inline void mix(uint32_t s[16], unsigned a, unsigned b, unsigned c, unsigned d, uint32_t x, uint32_t y)
+static inline void mix(uint32_t s[16], unsigned a, unsigned b, unsigned c, unsigned d, uint32_t x,
+		       uint32_t y)
 {
 	s[a] += s[b] + x;
 	s[d] = ror(s[d] ^ s[a], 16);
@@ -55,7 +57,8 @@ static inline void mix(uint32_t s[16], unsigned a, unsigned b, unsigned c, unsig
 }
 
 /* One block of n bytes (shorter ones are padded with zeros) into cv. */
-static void compress(uint32_t cv[8], const uint8_t *block, size_t n, uint64_t counter, uint8_t flags)
+static void compress(uint32_t cv[8], const uint8_t *block, size_t n, uint64_t counter,
+		     uint8_t flags)
 {
 	uint8_t padded[BLAKE3_BLOCK];
 	uint32_t m[16], s[16];
@@ -150,9 +153,11 @@ static size_t join(enum blake3_path path, uint8_t *cvs, size_t n, size_t until)
 	while (n > until) {
 		size_t pairs = n / 2;
 		uint8_t joined[RUN / 2 * 32];
-		size_t i = many(path,
-				(struct blake3_job){.in = cvs, .stride = 64, .blocks = 1, .flags = BLAKE3_PARENT},
-				pairs, joined);
+		size_t i =
+			many(path,
+			     (struct blake3_job){
+				     .in = cvs, .stride = 64, .blocks = 1, .flags = BLAKE3_PARENT},
+			     pairs, joined);
 
 		for (; i < pairs; i++)
 			parent(joined + 32 * i, cvs + 64 * i, 0);
@@ -181,7 +186,8 @@ static size_t run(enum blake3_path path, const uint8_t *p, size_t n, uint64_t co
 	for (; i * BLAKE3_CHUNK < n; i++) {
 		size_t at = i * BLAKE3_CHUNK;
 
-		chunk(cvs + 32 * i, p + at, n - at < BLAKE3_CHUNK ? n - at : BLAKE3_CHUNK, counter + i, 0);
+		chunk(cvs + 32 * i, p + at, n - at < BLAKE3_CHUNK ? n - at : BLAKE3_CHUNK,
+		      counter + i, 0);
 	}
 	return i;
 }
@@ -197,10 +203,12 @@ void blake3_hash_by(enum blake3_path path, uint8_t out[BLAKE3_OUT], const void *
 		chunk(out, p, n, 0, BLAKE3_ROOT);
 		return;
 	}
-	for (; n > RUN_BYTES; n -= RUN_BYTES, p += RUN_BYTES) { /* more follows: none of these is the root */
+	for (; n > RUN_BYTES;
+	     n -= RUN_BYTES, p += RUN_BYTES) { /* more follows: none of these is the root */
 		join(path, cvs, run(path, p, RUN_BYTES, runs * RUN, cvs), 1);
 		runs++;
-		for (uint64_t r = runs; r % 2 == 0; r /= 2) { /* whole subtrees, as a binary counter carries */
+		for (uint64_t r = runs; r % 2 == 0;
+		     r /= 2) { /* whole subtrees, as a binary counter carries */
 			memcpy(pair, stack[--depth], 32);
 			memcpy(pair + 32, cvs, 32);
 			parent(cvs, pair, 0);

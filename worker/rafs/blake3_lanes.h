@@ -1,5 +1,5 @@
-/* worker/rafs/blake3_lanes.h - body of blake3_simd.c, included once for each instruction set, with LANES (4 or 8),
- * NAME(x), TARGET and ENTRY defined.  Not a header for anyone else. */
+/* worker/rafs/blake3_lanes.h - body of blake3_simd.c, included once for each instruction set, with
+ * LANES (4 or 8), NAME(x), TARGET and ENTRY defined.  Not a header for anyone else. */
 
 typedef uint32_t NAME(v) __attribute__((vector_size(4 * LANES)));
 typedef uint8_t NAME(b) __attribute__((vector_size(4 * LANES)));
@@ -8,28 +8,30 @@ typedef uint8_t NAME(b) __attribute__((vector_size(4 * LANES)));
 
 #if LANES == 8
 #define BYTES(...) __VA_ARGS__, BYTES_NEXT(__VA_ARGS__)
-#define BYTES_NEXT(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)                                               \
-	a + 16, b + 16, c + 16, d + 16, e + 16, f + 16, g + 16, h + 16, i + 16, j + 16, k + 16, l + 16, m + 16, n + 16, \
-		o + 16, p + 16
+#define BYTES_NEXT(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)                                 \
+	a + 16, b + 16, c + 16, d + 16, e + 16, f + 16, g + 16, h + 16, i + 16, j + 16, k + 16,    \
+		l + 16, m + 16, n + 16, o + 16, p + 16
 #else
 #define BYTES(...) __VA_ARGS__
 #endif
-#define ROR16(x)                                                                                                 \
-	((V)__builtin_shufflevector((B)(x), (B)(x), BYTES(2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)))
-#define ROR8(x)                                                                                                  \
-	((V)__builtin_shufflevector((B)(x), (B)(x), BYTES(1, 2, 3, 0, 5, 6, 7, 4, 9, 10, 11, 8, 13, 14, 15, 12)))
+#define ROR16(x)                                                                                   \
+	((V)__builtin_shufflevector((B)(x), (B)(x),                                                \
+				    BYTES(2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)))
+#define ROR8(x)                                                                                    \
+	((V)__builtin_shufflevector((B)(x), (B)(x),                                                \
+				    BYTES(1, 2, 3, 0, 5, 6, 7, 4, 9, 10, 11, 8, 13, 14, 15, 12)))
 #define ROR(x, n) ((x) >> (n) | (x) << (32 - (n)))
 
-#define MIX(a, b, c, d, x, y)                                                                                    \
-	do {                                                                                                     \
-		a += b + (x);                                                                                    \
-		d = ROR16(d ^ a);                                                                                \
-		c += d;                                                                                          \
-		b = ROR(b ^ c, 12);                                                                              \
-		a += b + (y);                                                                                    \
-		d = ROR8(d ^ a);                                                                                 \
-		c += d;                                                                                          \
-		b = ROR(b ^ c, 7);                                                                               \
+#define MIX(a, b, c, d, x, y)                                                                      \
+	do {                                                                                       \
+		a += b + (x);                                                                      \
+		d = ROR16(d ^ a);                                                                  \
+		c += d;                                                                            \
+		b = ROR(b ^ c, 12);                                                                \
+		a += b + (y);                                                                      \
+		d = ROR8(d ^ a);                                                                   \
+		c += d;                                                                            \
+		b = ROR(b ^ c, 7);                                                                 \
 	} while (0)
 
 /* w[i] = LANES words of input i  ->  m[i] = word i of every input. */
@@ -44,17 +46,20 @@ TARGET static inline __attribute__((always_inline)) void NAME(transpose)(V w[LAN
 	}
 	for (int i = 0; i < 8; i += 4)
 		for (int k = 0; k < 2; k++) { /* pairs of words */
-			u[i + 2 * k] = __builtin_shufflevector(t[i + k], t[i + k + 2], 0, 1, 8, 9, 4, 5, 12, 13);
-			u[i + 2 * k + 1] =
-				__builtin_shufflevector(t[i + k], t[i + k + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+			u[i + 2 * k] = __builtin_shufflevector(t[i + k], t[i + k + 2], 0, 1, 8, 9,
+							       4, 5, 12, 13);
+			u[i + 2 * k + 1] = __builtin_shufflevector(t[i + k], t[i + k + 2], 2, 3, 10,
+								   11, 6, 7, 14, 15);
 		}
 	for (int i = 0; i < 4; i++) { /* halves */
 		w[i] = __builtin_shufflevector(u[i], u[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
 		w[i + 4] = __builtin_shufflevector(u[i], u[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
 	}
 #else
-	V a = __builtin_shufflevector(w[0], w[1], 0, 4, 1, 5), b = __builtin_shufflevector(w[0], w[1], 2, 6, 3, 7);
-	V c = __builtin_shufflevector(w[2], w[3], 0, 4, 1, 5), d = __builtin_shufflevector(w[2], w[3], 2, 6, 3, 7);
+	V a = __builtin_shufflevector(w[0], w[1], 0, 4, 1, 5),
+	  b = __builtin_shufflevector(w[0], w[1], 2, 6, 3, 7);
+	V c = __builtin_shufflevector(w[2], w[3], 0, 4, 1, 5),
+	  d = __builtin_shufflevector(w[2], w[3], 2, 6, 3, 7);
 
 	w[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
 	w[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
@@ -82,9 +87,12 @@ TARGET void ENTRY(const struct blake3_job *j, uint8_t *cvs)
 	}
 	for (size_t k = 0; k < j->blocks; k++) {
 		uint8_t flags = j->flags;
-		V m[16], s0 = cv[0], s1 = cv[1], s2 = cv[2], s3 = cv[3], s4 = cv[4], s5 = cv[5], s6 = cv[6], s7 = cv[7];
-		V s8 = NAME(splat)(blake3_iv[0]), s9 = NAME(splat)(blake3_iv[1]), s10 = NAME(splat)(blake3_iv[2]);
-		V s11 = NAME(splat)(blake3_iv[3]), s12 = low, s13 = high, s14 = NAME(splat)(BLAKE3_BLOCK), s15;
+		V m[16], s0 = cv[0], s1 = cv[1], s2 = cv[2], s3 = cv[3], s4 = cv[4], s5 = cv[5],
+			 s6 = cv[6], s7 = cv[7];
+		V s8 = NAME(splat)(blake3_iv[0]), s9 = NAME(splat)(blake3_iv[1]),
+		  s10 = NAME(splat)(blake3_iv[2]);
+		V s11 = NAME(splat)(blake3_iv[3]), s12 = low, s13 = high,
+		  s14 = NAME(splat)(BLAKE3_BLOCK), s15;
 
 		if (k == 0)
 			flags |= j->first;
@@ -93,7 +101,9 @@ TARGET void ENTRY(const struct blake3_job *j, uint8_t *cvs)
 		s15 = NAME(splat)(flags);
 		for (int part = 0; part < 16; part += LANES) {
 			for (int i = 0; i < LANES; i++)
-				memcpy(&m[part + i], j->in + (size_t)i * j->stride + k * BLAKE3_BLOCK + 4 * (size_t)part,
+				memcpy(&m[part + i],
+				       j->in + (size_t)i * j->stride + k * BLAKE3_BLOCK +
+					       4 * (size_t)part,
 				       sizeof(V));
 			NAME(transpose)(m + part);
 		}

@@ -1,7 +1,9 @@
-/* worker/rafs/blake3_simd.c - the compression function over several inputs at once, one input a lane.
+/* worker/rafs/blake3_simd.c - the compression function over several inputs at once, one input a
+ * lane.
  *
- * Written once in the compiler's vector types (blake3_lanes.h) and instantiated for 8 lanes with AVX2 and for 4 with
- * SSE4.1 or NEON.  Shuffles are spelled so that each is one instruction there. */
+ * Written once in the compiler's vector types (blake3_lanes.h) and instantiated for 8 lanes with
+ * AVX2 and for 4 with SSE4.1 or NEON.  Shuffles are spelled so that each is one instruction there.
+ */
 #include "worker/rafs/blake3.h"
 
 #include <string.h>

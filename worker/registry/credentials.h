@@ -1,5 +1,6 @@
-/* worker/registry/credentials.h - login data for one-time mode: docker's and podman's files and helpers.
- * Order and formats: reference/cli-ui.md §1.2, "Credentials".  Helpers run without a shell, 10 s at most. */
+/* worker/registry/credentials.h - login data for one-time mode: docker's and podman's files and
+ * helpers. Order and formats: reference/cli-ui.md §1.2, "Credentials".  Helpers run without a
+ * shell, 10 s at most. */
 #ifndef WORKER_REGISTRY_CREDENTIALS_H
 #define WORKER_REGISTRY_CREDENTIALS_H
 

@@ -1,9 +1,11 @@
-/* worker/registry/registry.h - one registry as the source or target of images: manifests, tags, blobs.
- * OCI distribution-spec v1.1; what breaks clients and what ours does: reference/registries.md.
+/* worker/registry/registry.h - one registry as the source or target of images: manifests, tags,
+ * blobs. OCI distribution-spec v1.1; what breaks clients and what ours does:
+ * reference/registries.md.
  *
- * Every call blocks its own thread; all of them share the process's one `struct http`.  Errors are classed by
- * regerr.c.  Transient failures are tried again here where the same request may simply be repeated (twice, on
- * a new connection); what is longer is the queue's business.  Safe from several threads. */
+ * Every call blocks its own thread; all of them share the process's one `struct http`.  Errors are
+ * classed by regerr.c.  Transient failures are tried again here where the same request may simply
+ * be repeated (twice, on a new connection); what is longer is the queue's business.  Safe from
+ * several threads. */
 #ifndef WORKER_REGISTRY_REGISTRY_H
 #define WORKER_REGISTRY_REGISTRY_H
 
@@ -47,15 +49,16 @@ void manifest_body_fini(struct manifest_body *m);
 /* ref->digest if set, else ref->tag.  Accepts every type we know at once.  At most 4 MiB. */
 int registry_get_manifest(struct registry *r, const struct imageref *ref, struct manifest_body *m,
 			  struct err *e);
-/* HEAD: 1 and its digest and size, 0 when 404.  A registry without Docker-Content-Digest: by GET. */
+/* HEAD: 1 and its digest and size, 0 when 404.  A registry without Docker-Content-Digest: by GET.
+ */
 int registry_head_manifest(struct registry *r, const struct imageref *ref, struct digest *d,
 			   uint64_t *size, char media_type[160], struct err *e);
 struct put_opts {
 	uint64_t timeout_ms; /* the rest of a publishing grant; 0: 60 s */
 	bool *subject_taken; /* out: the answer had OCI-Subject; or NULL */
 };
-/* To ref->tag, or by digest when the tag is empty.  412 on an immutable tag that already holds these bytes is
- * success. */
+/* To ref->tag, or by digest when the tag is empty.  412 on an immutable tag that already holds
+ * these bytes is success. */
 int registry_put_manifest(struct registry *r, const struct imageref *ref, const char *media_type,
 			  const void *p, size_t n, const struct put_opts *o, struct err *e);
 /* The Referrers API: 1 and *index (JSON, caller frees), 0 when the registry has none (404). */
@@ -65,7 +68,8 @@ int registry_referrers(struct registry *r, const char *repository, const struct 
 /* ---- blobs: worker/registry/blob.c */
 int blob_exists(struct registry *r, const char *repository, const struct digest *d, uint64_t *size,
 		struct err *e); /* 1, 0 */
-/* Streams a blob; checks size and digest at the end (ERR_CORRUPT); resumes a broken transfer by Range. */
+/* Streams a blob; checks size and digest at the end (ERR_CORRUPT); resumes a broken transfer by
+ * Range. */
 int blob_source(struct source **s, struct registry *r, const char *repository,
 		const struct descriptor *d, struct err *e);
 /* [offset, offset + n) of a blob, at most 64 MiB, all or error. */
@@ -74,13 +78,15 @@ int blob_range(struct registry *r, const char *repository, const struct digest *
 /* A whole small blob (config) into memory, checked. */
 int blob_fetch(struct registry *r, const char *repository, const struct descriptor *d, size_t max,
 	       struct buf *to, struct err *e);
-/* 1: mounted (201).  0: it was not, for whatever reason; an upload that the registry opened is closed. */
+/* 1: mounted (201).  0: it was not, for whatever reason; an upload that the registry opened is
+ * closed. */
 int blob_mount(struct registry *r, const char *repository, const char *from, const struct digest *d,
 	       struct err *e);
 
 /* ---- uploads: worker/registry/upload.c */
 struct upload;
-/* Nothing is sent until 2 MiB are there or upload_commit is called: small blobs take HEAD, POST, PUT. */
+/* Nothing is sent until 2 MiB are there or upload_commit is called: small blobs take HEAD, POST,
+ * PUT. */
 int upload_open(struct upload **u, struct registry *r, const char *repository, struct err *e);
 int upload_write(struct upload *u, const void *p, size_t n, struct err *e);
 /* The PUT that makes the blob exist.  Only called when everything about it was checked. */
