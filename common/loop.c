@@ -1,9 +1,9 @@
 /* common/loop.c - see loop.h.
  *
- * Name lookups are the one thing done off the loop: glibc's getaddrinfo may sit for many seconds on a dead
- * resolver, and libevent's own does it on the loop's thread.  A hub with at most HELPERS threads takes them;
- * an answer is handed over by an eventfd.  The hub is counted, because a thread that hangs in the resolver
- * must be able to outlive the loop. */
+ * Name lookups are the one thing done off the loop: glibc's getaddrinfo may sit for many seconds on
+ * a dead resolver, and libevent's own does it on the loop's thread.  A hub with at most HELPERS
+ * threads takes them; an answer is handed over by an eventfd.  The hub is counted, because a thread
+ * that hangs in the resolver must be able to outlive the loop. */
 #include "common/loop.h"
 
 #include <errno.h>
@@ -58,8 +58,8 @@ struct loop_child {
 };
 TAILQ_HEAD(children, loop_child);
 
-/* A lookup has two owners: the loop_lookup handle, and the hub until the answer was handed over.  Whoever
- * lets go last frees it; `handle` is read and written on the loop's thread alone. */
+/* A lookup has two owners: the loop_lookup handle, and the hub until the answer was handed over.
+ * Whoever lets go last frees it; `handle` is read and written on the loop's thread alone. */
 struct job {
 	TAILQ_ENTRY(job) next;
 	struct loop_lookup *handle; /* NULL: cancelled */
@@ -80,8 +80,8 @@ struct hub {
 
 struct loop_lookup {
 	struct job *job;
-	void (*on)(const struct sockaddr_storage *a, const socklen_t *len, size_t n, const char *why,
-		   void *arg);
+	void (*on)(const struct sockaddr_storage *a, const socklen_t *len, size_t n,
+		   const char *why, void *arg);
 	void *arg;
 };
 
@@ -96,7 +96,8 @@ struct loop {
 
 static struct timeval after(uint64_t ms)
 {
-	return (struct timeval){.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+	return (struct timeval){.tv_sec = (time_t)(ms / 1000),
+				.tv_usec = (suseconds_t)(ms % 1000 * 1000)};
 }
 
 /* An event that cannot be made means no memory: the same end as mem's. */
@@ -121,8 +122,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	t->on(t->arg); /* may free t */
 }
 
-struct loop_timer *loop_timer(struct loop *l, uint64_t after_ms, uint64_t repeat_ms, void (*on)(void *arg),
-			      void *arg)
+struct loop_timer *loop_timer(struct loop *l, uint64_t after_ms, uint64_t repeat_ms,
+			      void (*on)(void *arg), void *arg)
 {
 	struct loop_timer *t = mem_zalloc(sizeof(*t));
 
@@ -154,7 +155,8 @@ void loop_timer_freep(struct loop_timer **t)
 
 static short event_bits(int what)
 {
-	return (short)((what & LOOP_READ ? EV_READ : 0) | (what & LOOP_WRITE ? EV_WRITE : 0) | EV_PERSIST);
+	return (short)((what & LOOP_READ ? EV_READ : 0) | (what & LOOP_WRITE ? EV_WRITE : 0) |
+		       EV_PERSIST);
 }
 
 static void on_fd(evutil_socket_t fd, short what, void *arg)
@@ -164,7 +166,8 @@ static void on_fd(evutil_socket_t fd, short what, void *arg)
 	f->on((what & EV_READ ? LOOP_READ : 0) | (what & EV_WRITE ? LOOP_WRITE : 0), f->arg);
 }
 
-struct loop_fd *loop_fd(struct loop *l, int fd, int what, void (*on)(int what, void *arg), void *arg)
+struct loop_fd *loop_fd(struct loop *l, int fd, int what, void (*on)(int what, void *arg),
+			void *arg)
 {
 	struct loop_fd *f = mem_zalloc(sizeof(*f));
 
@@ -207,7 +210,8 @@ static void on_signal(evutil_socket_t signo, short what, void *arg)
 	s->on((int)signo, s->arg);
 }
 
-struct loop_signal *loop_signal(struct loop *l, int signo, void (*on)(int signo, void *arg), void *arg)
+struct loop_signal *loop_signal(struct loop *l, int signo, void (*on)(int signo, void *arg),
+				void *arg)
 {
 	struct loop_signal *s = mem_zalloc(sizeof(*s));
 
@@ -229,8 +233,8 @@ void loop_signal_freep(struct loop_signal **s)
 
 /* ---- children */
 
-/* Two steps, because a callback may free any handle: those that ended move to a list of their own, which
- * is then emptied from its head. */
+/* Two steps, because a callback may free any handle: those that ended move to a list of their own,
+ * which is then emptied from its head. */
 static void on_child(evutil_socket_t signo, short what, void *arg)
 {
 	struct loop *l = arg;
@@ -258,8 +262,8 @@ static void on_child(evutil_socket_t signo, short what, void *arg)
 	}
 }
 
-struct loop_child *loop_child(struct loop *l, pid_t pid, void (*on)(pid_t pid, int status, void *arg),
-			      void *arg)
+struct loop_child *loop_child(struct loop *l, pid_t pid,
+			      void (*on)(pid_t pid, int status, void *arg), void *arg)
 {
 	struct loop_child *c = mem_zalloc(sizeof(*c));
 
@@ -307,10 +311,12 @@ static void hub_leave(struct hub *h) /* with the lock held; gives it up */
 
 static void resolve(struct job *j)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *list = NULL, *a;
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG},
+			*list = NULL, *a;
 	int rc = getaddrinfo(j->host, j->port, &hints, &list);
 
-	if (rc == EAI_NONAME || rc == EAI_ADDRFAMILY) { /* no interface but loopback has addresses */
+	if (rc == EAI_NONAME ||
+	    rc == EAI_ADDRFAMILY) { /* no interface but loopback has addresses */
 		hints.ai_flags = 0;
 		rc = getaddrinfo(j->host, j->port, &hints, &list);
 	}
@@ -374,7 +380,8 @@ static void on_hub(evutil_socket_t fd, short what, void *arg)
 		k = j->handle;
 		if (k) {
 			k->job = NULL;
-			k->on(j->address, j->len, j->n, j->n ? NULL : j->why, k->arg); /* may free k */
+			k->on(j->address, j->len, j->n, j->n ? NULL : j->why,
+			      k->arg); /* may free k */
 		}
 		free(j);
 	}
@@ -404,8 +411,8 @@ static int start_helper(struct hub *h)
 }
 
 struct loop_lookup *loop_lookup(struct loop *l, const char *host, const char *port,
-				void (*on)(const struct sockaddr_storage *a, const socklen_t *len, size_t n,
-					   const char *why, void *arg),
+				void (*on)(const struct sockaddr_storage *a, const socklen_t *len,
+					   size_t n, const char *why, void *arg),
 				void *arg)
 {
 	struct loop_lookup *k = mem_zalloc(sizeof(*k));

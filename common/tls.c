@@ -23,7 +23,8 @@ static const char *queued(unsigned long code, char *text, size_t n)
 	if (code && ERR_SYSTEM_ERROR(code))
 		reason = strerror(ERR_GET_REASON(code));
 	else
-		reason = code ? ERR_reason_error_string(code) : NULL; /* may be NULL for a known code too */
+		reason = code ? ERR_reason_error_string(code)
+			      : NULL; /* may be NULL for a known code too */
 	snprintf(text, n, "%s", reason ? reason : "no reason given");
 	return text;
 }
@@ -45,11 +46,13 @@ static int load_pair(SSL_CTX *ctx, const char *cert, const char *key, struct err
 	char why[256];
 
 	if (SSL_CTX_use_certificate_chain_file(ctx, cert) != 1)
-		return err_set(e, ERR_INVALID, "certificate %s: %s", cert, queued(0, why, sizeof(why)));
+		return err_set(e, ERR_INVALID, "certificate %s: %s", cert,
+			       queued(0, why, sizeof(why)));
 	if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1)
 		return err_set(e, ERR_INVALID, "key %s: %s", key, queued(0, why, sizeof(why)));
 	if (SSL_CTX_check_private_key(ctx) != 1)
-		return err_set(e, ERR_INVALID, "key %s does not belong to certificate %s", key, cert);
+		return err_set(e, ERR_INVALID, "key %s does not belong to certificate %s", key,
+			       cert);
 	return 0;
 }
 
@@ -58,7 +61,8 @@ static int load_ca(SSL_CTX *ctx, const char *file, struct err *e)
 	char why[256];
 
 	if (!file && SSL_CTX_set_default_verify_paths(ctx) != 1)
-		return err_set(e, ERR_SYSTEM, "the system's certificates: %s", queued(0, why, sizeof(why)));
+		return err_set(e, ERR_SYSTEM, "the system's certificates: %s",
+			       queued(0, why, sizeof(why)));
 	if (file && SSL_CTX_load_verify_locations(ctx, file, NULL) != 1)
 		return err_set(e, ERR_INVALID, "CA file %s: %s", file, queued(0, why, sizeof(why)));
 	return 0;
@@ -84,12 +88,14 @@ int tls_client_context(struct ssl_ctx_st **to, const char *ca_file, const char *
 	SSL_CTX *ctx;
 
 	if (!cert_file != !key_file)
-		return err_set(e, ERR_INVALID, "a client certificate needs both its file and its key's");
+		return err_set(e, ERR_INVALID,
+			       "a client certificate needs both its file and its key's");
 	ctx = context(TLS_client_method());
 	if (!ctx)
 		return err_set(e, ERR_SYSTEM, "no TLS context could be made");
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
-	if (load_ca(ctx, ca_file, e) < 0 || (cert_file && load_pair(ctx, cert_file, key_file, e) < 0)) {
+	if (load_ca(ctx, ca_file, e) < 0 ||
+	    (cert_file && load_pair(ctx, cert_file, key_file, e) < 0)) {
 		SSL_CTX_free(ctx);
 		return -1;
 	}
