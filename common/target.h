@@ -83,6 +83,14 @@ int target_driver_parse(enum driver_id *d, const char *name, struct err *e);
  * (static text or NULL): accepted, but without effect. */
 int target_option(struct target *t, const char *key, const char *value, const char **warning,
 		  struct err *e);
+/* The driver has an option of this name (its old upstream name included). */
+bool target_option_known(enum driver_id d, const char *key);
+/* Row i of the driver's options table, for documentation; false after the last one. */
+struct target_option_doc {
+	const char *key, *def, *doc;
+	char expected[160]; /* "a size from 4KiB to 64MiB" */
+};
+bool target_option_doc(enum driver_id d, size_t i, struct target_option_doc *doc);
 /* Options that contradict each other. */
 int target_check(const struct target *t, struct err *e);
 /* The canonical text described above. */
@@ -103,7 +111,9 @@ int target_template_check(const char *template, struct err *e);
 /* The tag could have been made by this template. */
 bool target_tag_matches(const char *template, const char *tag);
 
-/* {driver, tag, options{...}} both ways, for the request record. */
+/* {driver, tag, options{...}} both ways, for the request record; overwrite, upstream and cache_tag
+ * where set. backend_config is left out: it may hold secrets, and the worker's own configuration
+ * has it. */
 struct json *target_to_json(const struct target *t);
 int target_from_json(struct target *t, const struct json *j, const char *at, struct err *e);
 
