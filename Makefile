@@ -40,7 +40,7 @@ PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) $(if $(HAVE_ISAL),-li
 
 # ---- rooms: sources by name
 COMMON := err mem buf str clock env fault log digest secret json config imageref target rules stream loop tls httpd \
-	http resp redis task queue scripts metrics
+	http resp redis task queue scripts metrics startup
 WORKER := pool out layer convert classify publish verify cache taskproc limits blobat \
 	oci/descriptor oci/manifest oci/index oci/imageconfig \
 	registry/registry registry/challenge registry/token registry/credentials registry/blob registry/upload \
@@ -149,3 +149,7 @@ install: all
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
 .PHONY: all unit check check-unit check-asan check-tsan fuzz fuzz-built lint clean install tests-built
 .DELETE_ON_ERROR:
+
+print-cflags:
+	@echo $(CFLAGS_ALL)
+.PHONY: print-cflags

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "common/err.h"
-#include "common/secret.h"
 
 static char empty[1]; /* what data points to while nothing was added */
 
@@ -26,7 +25,7 @@ void buf_fini(struct buf *b)
 void buf_wipe(struct buf *b)
 {
 	if (b->cap)
-		secret_wipe(b->data, b->cap);
+		explicit_bzero(b->data, b->cap);
 	buf_fini(b);
 }
 

@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# Enforces the arrows between rooms and who may include which library's header; finds cycles.
+# scripts/check-includes.sh           check the tree
+# scripts/check-includes.sh graph     print the modules' graph as it is
+#
+# An arrow A -> B allows B to include A; what A may use, B may use too (arrows are followed).  A module is a header and
+# its .c file of one name; a folder below worker/ is one module.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+exec python3 - "${1:-check}" <<'PY'
+import os, re, subprocess, sys
+
+ARROWS = """
+err mem scope le env fault -> buf str clock log metrics
+buf -> str
+str -> clock
+str clock buf log metrics -> digest secret json stream imageref
+digest -> stream imageref
+secret digest json stream imageref -> target rules config
+target -> rules
+rules target -> config
+config -> startup
+config log -> loop tls
+loop tls -> httpd resp
+resp config scripts -> redis
+target rules json clock -> task
+redis task -> queue
+config stream -> http
+stream -> codec tar
+codec digest stream rafs_blake3 -> pool
+codec digest -> out
+pool -> out
+json digest -> oci
+http oci config -> registry
+out codec tar oci -> rafs
+oci tar out codec rafs target -> drivers
+drivers -> blobat
+registry drivers pool out codec tar config -> cache verify layer
+registry oci config rules -> classify
+cache verify -> layer
+oci registry -> publish
+layer cache classify publish verify rules blobat limits -> convert
+config -> limits sandbox
+convert limits sandbox startup task -> taskproc
+queue loop httpd taskproc startup convert -> supervisor
+supervisor taskproc startup -> worker_main
+queue httpd startup -> api
+convert registry oci drivers http config startup blobat rafs -> accelctl
+config loop startup -> acceld
+"""
+LIBRARIES = {  # header pattern -> the files that may include it
+    r'event2?/|^event\.h|^evhttp': ['common/loop.c', 'common/httpd.c', 'common/resp.c', 'common/tls.c'],
+    r'^openssl/': ['common/digest.c', 'common/secret.c', 'common/tls.c', 'common/tls.h', 'common/httpd.c', 'common/resp.c'],
+    r'^curl/': ['common/http.c'],
+    r'^hiredis': ['common/resp.c'],
+    r'^json-c|^json\.h': ['common/json.c'],
+    r'^yaml\.h': ['common/config.c'],
+    r'^zlib\.h|^isa-l|^igzip': ['worker/codec/inflate.c', 'worker/codec/blocks.c'],
+    r'^libdeflate\.h': ['worker/codec/deflate.c'],
+    r'^zstd': ['worker/codec/zstd.c'],
+    r'^lz4': ['worker/codec/lz4.c'],
+}
+FORBIDDEN = [r'\bsystem\s*\(', r'\bpopen\s*\(', r'archive\.h', r'\bmemfd_create\b', r'\btmpfile\b', r'\bmkstemp\b']
+
+def module(path):
+    parts = path.split('/')
+    stem = re.sub(r'\.[ch]$', '', parts[-1])
+    if parts[0] == 'common':
+        return {'stream_impl': 'stream'}.get(stem, stem)
+    if parts[0] == 'worker':
+        if len(parts) > 2:
+            return 'rafs_blake3' if parts[1] == 'rafs' and stem.startswith('blake3') else parts[1]
+        return {'main': 'worker_main', 'probes': 'supervisor', 'slots': 'supervisor'}.get(stem, stem)
+    return {'api-server': 'api'}.get(parts[0], parts[0])
+
+files = [f for f in subprocess.check_output(['git', 'ls-files', '-co', '--exclude-standard'], text=True).split()
+         if re.match(r'(common|worker|api-server|accelctl|acceld)/.*\.[ch]$', f) and os.path.exists(f)]
+edges, bad = {}, []
+for f in files:
+    text = open(f, encoding='utf-8', errors='replace').read()
+    code = re.sub(r'/\*.*?\*/|"(\\.|[^"\\])*"', lambda m: '""' if m.group(0)[0] == '"' else '', text, flags=re.S)
+    for p in FORBIDDEN:
+        if re.search(p, code):
+            bad.append(f'{f}: uses what no program here may use: {p}')
+    for kind, name in re.findall(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', text, flags=re.M):
+        if kind == '<':
+            for p, may in LIBRARIES.items():
+                if re.search(p, name) and f not in may:
+                    bad.append(f'{f}: includes <{name}>; only {", ".join(may)} may')
+            continue
+        if not os.path.exists(name):
+            bad.append(f'{f}: "{name}" is not a path from the top of the tree')
+            continue
+        a, b = module(name), module(f)
+        if a != b:
+            edges.setdefault(b, {}).setdefault(a, f)
+
+if sys.argv[1] == 'graph':
+    for b in sorted(edges):
+        print(f'{b}: {" ".join(sorted(edges[b]))}')
+    sys.exit(0)
+
+allowed = {}
+for line in ARROWS.strip().splitlines():
+    left, right = line.split('->')
+    for b in right.split():
+        allowed.setdefault(b, set()).update(left.split())
+base = 'err mem scope str le clock env fault buf log'.split()
+
+def reach(b, seen=None):
+    seen = set() if seen is None else seen
+    for a in allowed.get(b, ()):
+        if a not in seen:
+            seen.add(a)
+            reach(a, seen)
+    return seen
+
+for b in sorted(edges):
+    may = reach(b) | set(base)
+    for a, f in sorted(edges[b].items()):
+        if a not in may:
+            bad.append(f'{f}: {b} includes {a}, which no path of arrows allows')
+
+# a cycle between modules, whatever the arrows say
+state = {}
+def visit(m, path):
+    state[m] = 1
+    for a in sorted(edges.get(m, ())):
+        if state.get(a) == 1:
+            bad.append('cycle: ' + ' -> '.join(path[path.index(a):] + [a] if a in path else path + [a]))
+        elif a not in state:
+            visit(a, path + [a])
+    state[m] = 2
+for m in sorted(edges):
+    if m not in state:
+        visit(m, [m])
+
+for b in bad:
+    print(b)
+print(f'includes: {len(files)} files, {len(edges)} modules, {len(bad)} problems')
+sys.exit(1 if bad else 0)
+PY
