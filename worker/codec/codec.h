@@ -18,7 +18,11 @@ const char *codec_name(enum codec c);
  * empty or unknown beginning is CODEC_NONE. */
 int codec_sniff(struct source **body, enum codec *c, struct err *e);
 
-struct codec_opts {
+/* The window that unpacking will need (zstd: its first frame's, 0 if that does not say; gzip: 32
+ * KiB), so that a caller can have one large one at a time.  *body stays readable from its start. */
+int codec_window(struct source **body, enum codec c, uint64_t *window, struct err *e);
+
+struct codec_opts {	  /* NULL where passed: all zero */
 	uint64_t max_out; /* unpacked bytes; more is ERR_LIMIT; 0: no bound */
 	/* wants_blocks: unpack with zlib and report each deflate block boundary (zran); or NULL. */
 	int (*on_block)(void *arg, const struct block *b, struct err *e);

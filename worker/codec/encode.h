@@ -9,6 +9,9 @@
 
 struct err;
 
+#define DEFLATE_LEVEL 4
+#define ZSTD_LEVEL 3
+
 enum encoding { ENCODE_RAW, ENCODE_GZIP, ENCODE_ZSTD, ENCODE_LZ4 };
 /* zstd: ZSTD_c_checksumFlag on where `checksum`; content size written. */
 struct encode_as {
@@ -28,6 +31,9 @@ int encode(struct encoder *x, const struct encode_as *as, const void *in, size_t
  * difference. */
 int encode_verify(struct encoder *x, const struct encode_as *as, const void *in, size_t n,
 		  const void *out, size_t out_n, struct err *e);
+/* Unpacks one closed piece whole; *out_n <= cap.  ERR_CORRUPT. */
+int decode(struct encoder *x, enum encoding how, const void *in, size_t n, void *out, size_t cap,
+	   size_t *out_n, struct err *e);
 /* Versions of the codecs, part of the layer cache's key: "libdeflate 1.14, zstd 1.5.4, lz4 1.9.4".
  */
 const char *encode_versions(void);
