@@ -14,9 +14,9 @@
 
 #include "common/digest.h"
 #include "worker/codec/encode.h"
+#include "worker/pool.h" /* enum segment_hash */
 
 struct err;
-struct pool;
 struct out;
 
 /* Where the bytes go.  commit is what makes the blob exist; abort takes back. */
@@ -26,7 +26,6 @@ struct out_ops {
 	void (*abort)(void *dest); /* frees dest; called by out_freep, committed or not */
 };
 
-enum segment_hash { HASH_NONE, HASH_SHA256, HASH_BLAKE3 };
 struct landed {
 	uint64_t cookie;	 /* as given to out_cut */
 	uint64_t offset, stored; /* in the blob; bytes */

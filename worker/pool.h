@@ -8,6 +8,7 @@
 #ifndef WORKER_POOL_H
 #define WORKER_POOL_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,5 +32,48 @@ size_t pool_buffer_bytes(const struct pool *p);
 bool pool_verifies(const struct pool *p);
 /* cgroup cpu.max and affinity, never the host's count; at least 1. */
 uint32_t pool_cpus(void);
+
+/* ---- What out.c alone uses. */
+
+enum segment_hash { HASH_NONE, HASH_SHA256, HASH_BLAKE3 };
+
+struct segment {
+	uint64_t cookie;
+	uint32_t at, n;		    /* in the batch's input */
+	uint32_t hash_from, hash_n; /* of the segment */
+	enum segment_hash hash;
+	bool literal;		 /* written as it is, lands nowhere */
+	bool raw;		 /* the job: stored as it is */
+	uint32_t out_at, stored; /* the job: in the batch's output */
+	uint8_t sum[32];
+};
+
+#define BATCH_SEGMENTS 2048u
+#define BATCHES_MAX 64u /* that one writer may hold: its own and all shared ones */
+
+struct batch {
+	uint8_t *in, *out;
+	size_t out_cap;
+	struct segment *seg;
+	size_t n;
+	struct encode_as as;
+	bool raw_if_larger;
+	struct err *failed; /* the job: NULL when all went well; points at err */
+	/* below: pool.c alone */
+	struct err *err;
+	struct batch *next;
+	void *map;
+	size_t map_n;
+	bool owned, done;
+	pthread_cond_t cond;
+};
+
+struct batch *pool_own(struct pool *p, struct err *e); /* one more buffer for a new writer */
+struct batch *pool_try(struct pool *p);		       /* a shared one, or NULL: never waits */
+void pool_give(struct pool *p, struct batch *b);
+/* b->seg[0..n) of b->in: encoded into b->out.  The input is only read, also after it is done. */
+void pool_submit(struct pool *p, struct batch *b);
+bool pool_done(struct pool *p, struct batch *b);
+void pool_wait(struct pool *p, struct batch *b);
 
 #endif
