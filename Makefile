@@ -76,6 +76,7 @@ $(O)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
+$(O)/common/scripts.o: $(wildcard common/queue/*.lua)
 $(LIBCOMMON): $(call objs,$(COMMON_SRC))
 $(LIBWORKER): $(call objs,$(WORKER_SRC))
 $(LIBAPI): $(call objs,$(filter-out api-server/main.c,$(API_SRC)))

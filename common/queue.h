@@ -112,7 +112,9 @@ struct published {
 void queue_publish(struct queue *q, const struct publish *p,
 		   void (*on)(const struct published *p, const struct err *e, void *arg),
 		   void *arg);
-void queue_unlock(struct queue *q, const char *id, const char *target,
+/* The PUT was answered, whatever the answer.  By nonce: a zombie must not open the lock of its
+ * successor. */
+void queue_unlock(struct queue *q, const char nonce[QUEUE_NONCE], const char *target,
 		  void (*on)(const struct err *e, void *arg), void *arg);
 
 enum cancel_outcome { CANCEL_DONE, CANCEL_FLAGGED, CANCEL_TERMINAL, CANCEL_TOO_LATE, CANCEL_GONE };

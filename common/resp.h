@@ -1,0 +1,65 @@
+/* common/resp.h - one Redis connection on a loop: TCP, unix socket, TLS, pipelining, reconnect.
+ *
+ * hiredis formats commands and reads replies; bufferevents move the bytes.  Replies come in the
+ * order of the commands.  Every command's callback is called exactly once: with a reply (an error
+ * reply is one), or with an error when the connection ended first (ERR_NET), or when the owner gave
+ * up (ERR_CANCELLED). What a reply means, who logs in and when a connection is good: redis.h. */
+#ifndef COMMON_RESP_H
+#define COMMON_RESP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct err;
+struct loop;
+struct resp;
+
+enum reply_kind { REPLY_NIL, REPLY_INT, REPLY_STR, REPLY_ARRAY, REPLY_STATUS, REPLY_ERROR };
+struct reply { /* borrowed, valid during the callback */
+	enum reply_kind kind;
+	int64_t integer;
+	const char *str; /* NUL-terminated, may hold NULs; never NULL for STR, STATUS, ERROR */
+	size_t n;	 /* bytes of str, or elements */
+	const struct reply *const *element;
+};
+
+/* ---- reading: bytes -> replies, bounded */
+struct resp_reader;
+struct resp_reader *resp_reader_new(size_t max_bytes); /* of one reply; 0: 64 MiB */
+void resp_reader_freep(struct resp_reader **r);
+int resp_reader_feed(struct resp_reader *r, const void *p, size_t n, struct err *e);
+/* 1: *reply, to be given back with resp_reply_free; 0: more bytes are needed; -1: not the protocol,
+ * or too large (ERR_NET, ERR_LIMIT): the connection is of no more use. */
+int resp_reader_next(struct resp_reader *r, const struct reply **reply, struct err *e);
+void resp_reply_free(const struct reply *reply);
+
+/* ---- the connection */
+struct resp_opts {
+	const char *addr; /* "host:port", "[v6]:port", "unix:///path" */
+	bool tls;
+	const char *ca_file, *cert_file, *key_file; /* or NULL */
+	size_t max_reply;			    /* 0: 64 MiB */
+};
+typedef void resp_fn(const struct reply *r, const struct err *e,
+		     void *arg); /* r is NULL when e is set */
+
+/* Connects in the background, again and again with backoff and jitter (20 ms to 1 s).  on_open:
+ * commands may be sent now; on_lost: why it ended or could not be opened, after all pending
+ * callbacks. */
+int resp_open(struct resp **r, struct loop *l, const struct resp_opts *o,
+	      void (*on_open)(void *arg), void (*on_lost)(const struct err *why, void *arg),
+	      void *arg, struct err *e);
+void resp_freep(struct resp **r); /* also from a callback of its own */
+bool resp_is_open(const struct resp *r);
+/* -1: not open, or more than 64 MiB wait to be sent; then on is not called.  The arguments are
+ * copied. */
+int resp_send(struct resp *r, size_t argc, const char *const *argv, const size_t *lens, resp_fn *on,
+	      void *arg);
+/* The connection is of no use: closes it, fails what is pending with why, connects again later. */
+void resp_drop(struct resp *r, const struct err *why);
+void resp_settled(struct resp *r); /* it is good: the next failure starts with a short pause */
+uint64_t resp_heard_ms(const struct resp *r); /* CLOCK_MONOTONIC of the last byte that came */
+const char *resp_addr(const struct resp *r);
+
+#endif
