@@ -652,7 +652,7 @@ static int decode_entry(struct tar_reader *t, const struct tar_block *h, const u
 	t->file_pos = 0;
 	text_start(t, 1024 + r->long_name.n + r->long_link.n + 2 * r->pax.n);
 	if (parse_pax(t, r, e) < 0 || apply_records(t, h, r, &size, e) < 0)
-		return -1;
+		return err_wrap(e, "at byte %llu", (ull)t->pos);
 	t->entry.type = entry_type(t, h->type);
 	if (!t->entry.type)
 		return err_set(e, ERR_UNSUPPORTED,
@@ -685,7 +685,7 @@ static int global_entry(struct tar_reader *t, const struct tar_block *h, struct 
 			struct err *e)
 {
 	if (check_pax(records, e) < 0)
-		return -1;
+		return err_wrap(e, "at byte %llu", (ull)t->pos);
 	text_start(t, 1024);
 	t->entry = (struct tar_entry){
 		.type = 'g', .link = "", .user = "", .group = "", .index = t->entries};
@@ -789,7 +789,7 @@ static int read_header(struct tar_reader *t, struct tar_piece *p, struct err *e)
 			  : h.type == 'L' ? &r.long_name
 					  : &r.long_link) = content;
 			if (h.type == 'x' && check_pax(content, e) < 0)
-				return -1;
+				return err_wrap(e, "at byte %llu", (ull)(t->pos + off));
 			off = end;
 			continue;
 		}
