@@ -102,10 +102,11 @@ struct settings {
 };
 
 struct config_problem {
-	char *where; /* "config.yaml:12:3" */
+	char *where; /* "config.yaml:12:3", or the name of a variable */
 	char *text;
 	bool fatal; /* false: a warning at start; `config check` reports it as an error all the same
 		     */
+	bool note;  /* not even that: a key of upstream's that is accepted and has no effect */
 };
 struct config_report {
 	struct config_problem *p;
@@ -125,5 +126,13 @@ void config_report_fini(struct config_report *r);
 const struct source_settings *settings_source(const struct settings *s, const char *host);
 /* The effective configuration as YAML, secrets as "<redacted>". */
 int settings_write(const struct settings *s, struct buf *to, struct err *e);
+
+/* Row i of the table of keys, for the manual page; false after the last one. */
+struct config_key_doc {
+	char path[64];
+	const char *def, *doc; /* doc NULL: known, and refused as not built */
+	char expected[160];    /* "a time from 1s to 1h" */
+};
+bool config_key_doc(size_t i, struct config_key_doc *doc);
 
 #endif
