@@ -47,11 +47,12 @@
 #include "common/tls.h"
 
 enum {
-	READ_AHEAD = 32 << 10,	    /* input kept for a connection at most */
-	LINGER_MS = 2000,	    /* how long input is thrown away after a refusal */
-	FLUSH_MS = 60000,	    /* a reply must be taken within */
-	BODIES_AT_ONCE = 64 << 20,  /* bytes of all unanswered bodies together, and four times max_body */
-	QUERY_MAX = 32,		    /* parameters looked at */
+	READ_AHEAD = 32 << 10, /* input kept for a connection at most */
+	LINGER_MS = 2000,      /* how long input is thrown away after a refusal */
+	FLUSH_MS = 60000,      /* a reply must be taken within */
+	BODIES_AT_ONCE =
+		64 << 20, /* bytes of all unanswered bodies together, and four times max_body */
+	QUERY_MAX = 32,	  /* parameters looked at */
 	PEER_BUCKETS = 1024,
 	BACKLOG = 1024,
 };
@@ -83,10 +84,10 @@ struct conn {
 	struct request *q; /* being read or handled */
 	struct peer *peer;
 	enum phase phase;
-	bool running, dead;   /* inside its own callbacks; to be freed when they are done */
-	bool eof;	      /* the client will send no more */
-	bool close;	      /* after the reply */
-	bool handshake;	      /* TLS, not finished */
+	bool running, dead; /* inside its own callbacks; to be freed when they are done */
+	bool eof;	    /* the client will send no more */
+	bool close;	    /* after the reply */
+	bool handshake;	    /* TLS, not finished */
 	bool is_unix, loopback;
 	uid_t uid;
 	size_t body_counted;
@@ -310,7 +311,7 @@ static void peer_drop(struct conn *c)
 static void orphan(struct conn *c, bool tell)
 {
 	struct request *q = c->q;
-	void (*on)(struct request *q, void *arg);
+	void (*on)(struct request * q, void *arg);
 
 	c->q = NULL;
 	if (!q)
@@ -569,7 +570,7 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
 	c->eof = true;
 	if (c->phase == HANDLING && c->q && c->q->on_close) {
 		struct request *q = c->q;
-		void (*on)(struct request *q, void *arg) = q->on_close;
+		void (*on)(struct request * q, void *arg) = q->on_close;
 
 		q->on_close = NULL;
 		c->running = true;
@@ -650,8 +651,8 @@ static bool peer_count(struct conn *c)
 	for (const char *s = address; *s; s++)
 		hash = (hash ^ (unsigned char)*s) * 16777619u;
 	LIST_FOREACH(p, &c->h->peers[hash % PEER_BUCKETS], next)
-		if (!strcmp(p->address, address))
-			break;
+	if (!strcmp(p->address, address))
+		break;
 	if (p && p->n >= c->h->o.max_per_peer)
 		return false;
 	if (!p) {
@@ -670,10 +671,10 @@ static bool evict(struct httpd *h)
 	struct conn *c;
 
 	TAILQ_FOREACH(c, &h->conns, next)
-		if (c->phase == IDLE && !c->running) {
-			conn_free(c);
-			return true;
-		}
+	if (c->phase == IDLE && !c->running) {
+		conn_free(c);
+		return true;
+	}
 	return false;
 }
 
@@ -746,7 +747,7 @@ static void on_again(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	TAILQ_FOREACH(s, &h->listeners, next)
-		evconnlistener_enable(s->ev);
+	evconnlistener_enable(s->ev);
 }
 
 /* Out of descriptors: make room, and do not spin on the backlog. */
@@ -864,8 +865,9 @@ int httpd_listen_tcp(struct httpd *h, const char *host, uint16_t port, const cha
 	fd = bind_host(host, port, e);
 	if (fd < 0) {
 		tls_context_freep(&tls);
-		return err_wrap(e, strchr(host, ':') && *host != '[' ? "listen on [%s]:%u"
-								     : "listen on %s:%u",
+		return err_wrap(e,
+				strchr(host, ':') && *host != '[' ? "listen on [%s]:%u"
+								  : "listen on %s:%u",
 				host, port);
 	}
 	s = listener_new(h);
@@ -949,14 +951,16 @@ int httpd_reload_tls(struct httpd *h, struct err *e)
 	struct listener *s;
 	struct ssl_ctx_st *tls = NULL;
 
-	TAILQ_FOREACH(s, &h->listeners, next) { /* first all, so that none is half done */
+	TAILQ_FOREACH(s, &h->listeners, next)
+	{ /* first all, so that none is half done */
 		if (!s->cert)
 			continue;
 		if (tls_server_context(&tls, s->cert, s->key, s->client_ca, e) < 0)
 			return -1;
 		tls_context_freep(&tls);
 	}
-	TAILQ_FOREACH(s, &h->listeners, next) {
+	TAILQ_FOREACH(s, &h->listeners, next)
+	{
 		if (!s->cert || tls_server_context(&tls, s->cert, s->key, s->client_ca, e) < 0)
 			continue;
 		tls_context_freep(&s->tls);

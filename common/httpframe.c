@@ -7,7 +7,15 @@
 
 enum { METHOD_MAX = 16 };
 /* Steps of a chunked body. */
-enum { CHUNK_SIZE, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_DATA_CR, CHUNK_DATA_LF, CHUNK_END, CHUNK_END_LF };
+enum {
+	CHUNK_SIZE,
+	CHUNK_SIZE_LF,
+	CHUNK_DATA,
+	CHUNK_DATA_CR,
+	CHUNK_DATA_LF,
+	CHUNK_END,
+	CHUNK_END_LF
+};
 
 void httpframe_init(struct httpframe *f, size_t max_header, size_t max_body)
 {
@@ -131,7 +139,8 @@ static bool parse_request_line(struct httpframe *f, char *line)
 	char *target = strchr(line, ' '), *version = target ? strchr(target + 1, ' ') : NULL;
 
 	if (!version || strchr(version + 1, ' ') || strchr(line, '\t'))
-		return bad(f, 400, "the request line is not METHOD TARGET VERSION with single spaces");
+		return bad(f, 400,
+			   "the request line is not METHOD TARGET VERSION with single spaces");
 	*target++ = 0;
 	*version++ = 0;
 	if (strcmp(version, "HTTP/1.1") != 0 && strcmp(version, "HTTP/1.0") != 0)
@@ -174,7 +183,8 @@ static bool check_host(struct httpframe *f)
 	if (n == 0)
 		return f->minor == 0 ? true : bad(f, 400, "no Host header");
 	for (const char *p = host; *p; p++)
-		if (!strchr("abcdefghijklmnopqrstuvwxyz0123456789.-_:[]%", *p | (*p >= 'A' && *p <= 'Z' ? 32 : 0)))
+		if (!strchr("abcdefghijklmnopqrstuvwxyz0123456789.-_:[]%",
+			    *p | (*p >= 'A' && *p <= 'Z' ? 32 : 0)))
 			return bad(f, 400, "the Host header is no host");
 	return true;
 }
@@ -218,9 +228,9 @@ static bool check_body(struct httpframe *f)
 		return bad(f, 400, "more than one Content-Length");
 	if (encodings && lengths)
 		return bad(f, 400, "Content-Length beside Transfer-Encoding");
-	if (encodings > 1 || (encodings && (strcasecmp(httpframe_field(f, "Transfer-Encoding"),
-						       "chunked") != 0 ||
-					    f->minor == 0)))
+	if (encodings > 1 ||
+	    (encodings && (strcasecmp(httpframe_field(f, "Transfer-Encoding"), "chunked") != 0 ||
+			   f->minor == 0)))
 		return bad(f, 400, "the only Transfer-Encoding is \"chunked\", once, in HTTP/1.1");
 	if (lengths && !parse_length(f, httpframe_field(f, "Content-Length")))
 		return false;
@@ -267,7 +277,8 @@ static size_t feed_head(struct httpframe *f, const char *p, size_t n)
 		bool after_cr = f->head.len > 0 && f->head.data[f->head.len - 1] == '\r';
 
 		if (after_cr != (c == '\n'))
-			bad(f, 400, c == '\n' ? "a line that ends in a bare LF" : "a CR without LF");
+			bad(f, 400,
+			    c == '\n' ? "a line that ends in a bare LF" : "a CR without LF");
 		else if ((c < 0x20 && c != '\r' && c != '\n' && c != '\t') || c == 0x7f)
 			bad(f, 400, "a control byte in the header");
 		else if (buf_add_char(&f->head, (char)c, NULL) < 0)

@@ -33,8 +33,8 @@ static void check(const struct row *r, size_t n)
 
 			feed(&f, r[i].text, strlen(r[i].text), piece);
 			if (r[i].status && (f.state != FRAME_BAD || f.status != r[i].status))
-				fail_msg("%s: state %d, status %d, expected %d", r[i].text,
-					 f.state, f.status, r[i].status);
+				fail_msg("%s: state %d, status %d, expected %d", r[i].text, f.state,
+					 f.status, r[i].status);
 			if (!r[i].status && f.state != FRAME_DONE)
 				fail_msg("%s: state %d: %s", r[i].text, f.state,
 					 f.why ? f.why : "");
@@ -191,8 +191,8 @@ static void the_parts_of_a_head_are_there(void **state)
 {
 	struct httpframe f;
 
-	feed(&f, "POST /a%20b?q=1 HTTP/1.0\r\nX-One:  v 1 \r\nConnection: Keep-Alive, x\r\n\r\n", 72,
-	     1);
+	feed(&f, "POST /a%20b?q=1 HTTP/1.0\r\nX-One:  v 1 \r\nConnection: Keep-Alive, x\r\n\r\n",
+	     72, 1);
 	assert_int_equal(f.state, FRAME_DONE);
 	assert_string_equal(f.method, "POST");
 	assert_string_equal(f.target, "/a%20b?q=1");
