@@ -41,7 +41,7 @@ PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) $(if $(HAVE_ISAL),-li
 # ---- rooms: sources by name
 COMMON := err mem buf str clock env fault log digest secret json config settings imageref target rules stream loop tls httpframe httpd \
 	http resp redis task queue scripts metrics startup
-WORKER := pool out layer convert resolve classify publish verify cache taskproc limits blobat \
+WORKER := packet sandbox pool out layer convert resolve classify publish verify cache taskproc limits blobat \
 	oci/descriptor oci/manifest oci/index oci/imageconfig \
 	registry/registry registry/challenge registry/token registry/credentials registry/blob registry/upload \
 	registry/regerr \
@@ -50,7 +50,7 @@ WORKER := pool out layer convert resolve classify publish verify cache taskproc 
 	codec/member drivers/driver drivers/table drivers/toc drivers/lazytar drivers/estargz drivers/zstdchunked drivers/nydus drivers/tarsplit \
 	rafs/rafs_tree rafs/rafs_layout rafs/rafs_emit rafs/rafs_read rafs/rafs_check rafs/rafs_merge rafs/rafs_blob \
 	rafs/rafs_zran rafs/blake3 rafs/blake3_simd
-SUPERVISOR := worker/main worker/supervisor worker/slots worker/probes
+SUPERVISOR := worker/main worker/supervisor worker/slots worker/asks worker/probes
 API := main routes webhook create list show health waiters auth ui
 CTL := main cmd_task cmd_convert cmd_check cmd_inspect cmd_layer cmd_config cmd_health cmd_rules cmd_version api_client progress
 ACCELD := main child redis_server
