@@ -35,7 +35,8 @@ const char *packet_type(const struct json *j)
 }
 
 /* {"t":"part","i":0,"of":3,"data":"..."} */
-static int take_part(struct packet_reader *r, const struct json *part, struct json **j, struct err *e)
+static int take_part(struct packet_reader *r, const struct json *part, struct json **j,
+		     struct err *e)
 {
 	const struct json *data = json_get(part, "data");
 	int64_t i, of;
@@ -43,7 +44,8 @@ static int take_part(struct packet_reader *r, const struct json *part, struct js
 	if (json_int(part, "i", "part", &i, e) < 0 || json_int(part, "of", "part", &of, e) < 0)
 		return -1;
 	if (!json_value_str(data) || i != r->next || i >= of || of > 64)
-		return err_set(e, ERR_INVALID, "packet: part %lld of %lld does not follow", (long long)i, (long long)of);
+		return err_set(e, ERR_INVALID, "packet: part %lld of %lld does not follow",
+			       (long long)i, (long long)of);
 	if (buf_add(&r->parts, json_value_str(data), json_value_len(data), e) < 0)
 		return -1;
 	if (++r->next < of)
@@ -128,7 +130,8 @@ int packet_send(int fd, const struct json *j, struct err *e)
 		while (from + n < text.len && ((unsigned char)text.data[from + n] & 0xC0) == 0x80)
 			n--;
 		buf_reset(&part);
-		if (buf_addf(&part, e, "{\"t\":\"part\",\"i\":%zu,\"of\":%zu,\"data\":", i, of) < 0 ||
+		if (buf_addf(&part, e, "{\"t\":\"part\",\"i\":%zu,\"of\":%zu,\"data\":", i, of) <
+			    0 ||
 		    json_quote(&part, text.data + from, i + 1 == of ? text.len - from : n, e) < 0 ||
 		    buf_add_char(&part, '}', e) < 0 || send_text(fd, part.data, part.len, e) < 0)
 			return -1;

@@ -48,7 +48,8 @@ static void a_large_document_travels_in_parts(void **s)
 	packet_reader_init(&r);
 	json_set_str(j, "t", "result");
 	for (int i = 0; i < 2000; i++)
-		json_append(a, json_new_str("layer \xc3\xa4\xf0\x9f\x98\x80 \"quoted\" \n sha256:9f86d081884c"));
+		json_append(a, json_new_str("layer \xc3\xa4\xf0\x9f\x98\x80 \"quoted\" \n "
+					    "sha256:9f86d081884c"));
 	json_set(j, "detail", a);
 	assert_int_equal(packet_send(fd[0], j, &e), 0);
 	assert_int_equal(packet_read(&r, fd[1], &got, &e), 1);
@@ -65,8 +66,14 @@ static void a_large_document_travels_in_parts(void **s)
 static void nonsense_is_refused(void **s)
 {
 	static const char *const bad[] = {
-		"", "[]", "null", "{", "{\"t\":\"part\"}", "{\"t\":\"part\",\"i\":1,\"of\":2,\"data\":\"x\"}",
-		"{\"t\":\"part\",\"i\":0,\"of\":1,\"data\":\"[]\"}", "{\"t\":\"part\",\"i\":0,\"of\":100,\"data\":\"\"}",
+		"",
+		"[]",
+		"null",
+		"{",
+		"{\"t\":\"part\"}",
+		"{\"t\":\"part\",\"i\":1,\"of\":2,\"data\":\"x\"}",
+		"{\"t\":\"part\",\"i\":0,\"of\":1,\"data\":\"[]\"}",
+		"{\"t\":\"part\",\"i\":0,\"of\":100,\"data\":\"\"}",
 		"{\"t\":\"part\",\"i\":0,\"of\":1,\"data\":\"{\\\"t\\\":\\\"part\\\"}\"}",
 	};
 	struct packet_reader r;
