@@ -164,5 +164,11 @@ struct driver {
 extern const struct driver
 	*const drivers[DRIVERS]; /* a new format: one new file, one line in this list */
 const struct driver *driver_of(const struct target *t);
+extern const struct driver estargz_driver;
+
+/* `finish` of formats whose layers are tars: layers, diff_ids, OCI types; what an earlier conversion
+ * left of annotations goes. */
+int driver_finish_tars(const struct descriptor *done, const struct layer_result *r, size_t n,
+		       struct manifest *to, struct imageconfig *cfg, struct err *e);
 
 #endif
