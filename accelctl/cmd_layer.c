@@ -1,4 +1,5 @@
-/* accelctl/cmd_layer.c - `accelctl layer pack`: a layer from disk to a blob on stdout, by the worker's own code. */
+/* accelctl/cmd_layer.c - `accelctl layer pack`: a layer from disk to a blob on stdout, by the
+ * worker's own code. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -20,15 +21,18 @@
 #include "worker/pool.h"
 #include "worker/tar/tar_reader.h"
 
-static const char usage[] =
-	"Usage: accelctl layer pack --driver DRIVER [-o KEY=VALUE]... [--threads N] [--result FILE] FILE|-\n"
-	"\n"
-	"Packs one layer (a tar, plain or packed with gzip or zstd) and writes the blob to standard output.\n"
-	"  --driver DRIVER   estargz, zstdchunked or nydus\n"
-	"  -o KEY=VALUE      an option of the driver, as in driver.config\n"
-	"  --threads N       compressors (default: by the CPUs); the blob is the same with any number\n"
-	"  --no-verify       do not unpack what was packed to compare it\n"
-	"  --result FILE     write digest, size, diff_id, media type and annotations there, as JSON\n";
+static const char usage[] = "Usage: accelctl layer pack --driver DRIVER [-o KEY=VALUE]... "
+			    "[--threads N] [--result FILE] FILE|-\n"
+			    "\n"
+			    "Packs one layer (a tar, plain or packed with gzip or zstd) and writes "
+			    "the blob to standard output.\n"
+			    "  --driver DRIVER   estargz, zstdchunked or nydus\n"
+			    "  -o KEY=VALUE      an option of the driver, as in driver.config\n"
+			    "  --threads N       compressors (default: by the CPUs); the blob is "
+			    "the same with any number\n"
+			    "  --no-verify       do not unpack what was packed to compare it\n"
+			    "  --result FILE     write digest, size, diff_id, media type and "
+			    "annotations there, as JSON\n";
 
 struct pack {
 	struct target target;
@@ -93,7 +97,8 @@ static int open_file(const char *file, int pass, struct source **s, struct err *
 
 	if (!strcmp(file, "-")) {
 		if (pass && lseek(STDIN_FILENO, 0, SEEK_SET) < 0)
-			return err_set(e, ERR_INVALID, "this needs the layer more than once: give a file, not -");
+			return err_set(e, ERR_INVALID,
+				       "this needs the layer more than once: give a file, not -");
 		fd = dup(STDIN_FILENO);
 	} else {
 		fd = open(file, O_RDONLY | O_CLOEXEC);
@@ -135,13 +140,14 @@ static int one_pass(struct run *r, const struct pack *o, struct source **s, int 
 		if (out_open(&r->out, r->pool, &opts, &to_stdout, NULL, e) < 0)
 			return -1;
 	}
-	if (codec_unpack(s, in.codec, &codec, e) < 0 || r->drv->begin(r->layer, pass, r->out, e) < 0)
+	if (codec_unpack(s, in.codec, &codec, e) < 0 ||
+	    r->drv->begin(r->layer, pass, r->out, e) < 0)
 		return -1;
 	return feed(r, s, e);
 }
 
-static int write_result(const char *file, const struct layer_result *r, const struct digest *d, uint64_t size,
-			struct err *e)
+static int write_result(const char *file, const struct layer_result *r, const struct digest *d,
+			uint64_t size, struct err *e)
 {
 	scoped(json_freep) struct json *j = layer_result_to_json(r);
 	scoped(buf_fini) struct buf b = BUF_INIT(1 << 20);
@@ -162,7 +168,8 @@ static int pack(const struct pack *o, struct err *e)
 {
 	scoped(run_fini) struct run r = {.drv = driver_of(&o->target)};
 	scoped(layer_result_fini) struct layer_result result = {0};
-	struct pool_opts po = {.threads = o->threads ? o->threads : pool_cpus(), .verify = o->verify};
+	struct pool_opts po = {.threads = o->threads ? o->threads : pool_cpus(),
+			       .verify = o->verify};
 	size_t largest = r.drv->largest(&o->target);
 	struct manifest m;
 	struct imageconfig cfg;
@@ -173,7 +180,8 @@ static int pack(const struct pack *o, struct err *e)
 	po.buffer_bytes = largest > (4u << 20) ? largest : 4u << 20;
 	manifest_init(&m);
 	imageconfig_init(&cfg);
-	if (pool_open(&r.pool, &po, e) < 0 || r.drv->image_open(&r.im, &o->target, &m, &cfg, NULL, e) < 0)
+	if (pool_open(&r.pool, &po, e) < 0 ||
+	    r.drv->image_open(&r.im, &o->target, &m, &cfg, NULL, e) < 0)
 		return -1;
 	do {
 		scoped(source_freep) struct source *s = NULL;
@@ -209,9 +217,9 @@ static int set_option(struct target *t, char *text, struct err *e)
 static int parse(struct pack *o, int argc, char **argv, struct err *e)
 {
 	static const struct option longs[] = {
-		{"driver", required_argument, NULL, 'd'},    {"threads", required_argument, NULL, 't'},
-		{"no-verify", no_argument, NULL, 'n'},	     {"result", required_argument, NULL, 'r'},
-		{"help", no_argument, NULL, 'h'},	     {NULL, 0, NULL, 0},
+		{"driver", required_argument, NULL, 'd'}, {"threads", required_argument, NULL, 't'},
+		{"no-verify", no_argument, NULL, 'n'},	  {"result", required_argument, NULL, 'r'},
+		{"help", no_argument, NULL, 'h'},	  {NULL, 0, NULL, 0},
 	};
 	char *options[64];
 	size_t n = 0;
@@ -236,7 +244,8 @@ static int parse(struct pack *o, int argc, char **argv, struct err *e)
 			if (str_u64(optarg, &threads, e) < 0)
 				return err_wrap(e, "--threads");
 			if (threads < 1 || threads > 256)
-				return err_set(e, ERR_INVALID, "--threads %s: expected 1 to 256", optarg);
+				return err_set(e, ERR_INVALID, "--threads %s: expected 1 to 256",
+					       optarg);
 			o->threads = (uint32_t)threads;
 			break;
 		case 'n':
@@ -253,7 +262,8 @@ static int parse(struct pack *o, int argc, char **argv, struct err *e)
 		}
 	}
 	if (!have_driver)
-		return err_set(e, ERR_INVALID, "--driver is missing: estargz, zstdchunked or nydus");
+		return err_set(e, ERR_INVALID,
+			       "--driver is missing: estargz, zstdchunked or nydus");
 	if (argc - optind != 1)
 		return err_set(e, ERR_INVALID, "expected one layer file, or - for standard input");
 	o->file = argv[optind];

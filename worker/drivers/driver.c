@@ -44,16 +44,20 @@ struct json *layer_result_to_json(const struct layer_result *r)
 	return j;
 }
 
-int layer_result_from_json(struct layer_result *r, const struct json *j, const char *at, struct err *e)
+int layer_result_from_json(struct layer_result *r, const struct json *j, const char *at,
+			   struct err *e)
 {
 	const char *media_type, *diff_id = NULL, *plain = NULL;
 	struct layer_result x = {0};
 	struct json *annotations = NULL;
 	int64_t unpacked = 0;
 
-	if (json_want(j, JSON_OBJECT, at, e) < 0 || json_str(j, "media_type", at, &media_type, e) < 0 ||
-	    json_opt_str(j, "diff_id", at, &diff_id, e) < 0 || json_opt_str(j, "plain", at, &plain, e) < 0 ||
-	    json_int(j, "unpacked", at, &unpacked, e) < 0 || json_opt_bool(j, "absent", at, &x.absent, e) < 0 ||
+	if (json_want(j, JSON_OBJECT, at, e) < 0 ||
+	    json_str(j, "media_type", at, &media_type, e) < 0 ||
+	    json_opt_str(j, "diff_id", at, &diff_id, e) < 0 ||
+	    json_opt_str(j, "plain", at, &plain, e) < 0 ||
+	    json_int(j, "unpacked", at, &unpacked, e) < 0 ||
+	    json_opt_bool(j, "absent", at, &x.absent, e) < 0 ||
 	    json_opt_bool(j, "verbatim", at, &x.verbatim, e) < 0 ||
 	    json_opt_object(j, "annotations", at, &annotations, e) < 0)
 		return -1;
@@ -82,24 +86,28 @@ static const char *const stale[] = {
 	"io.github.containers.zstd-chunked.tarsplit-position",
 };
 
-static void set_layer(struct descriptor *to, const struct descriptor *done, const struct layer_result *r)
+static void set_layer(struct descriptor *to, const struct descriptor *done,
+		      const struct layer_result *r)
 {
 	to->digest = done->digest;
 	to->size = done->size;
 	str_copy(to->media_type, sizeof(to->media_type), r->media_type);
-	for (size_t i = 0; i < sizeof(stale) / sizeof(*stale); i++) /* the source was converted once before */
+	for (size_t i = 0; i < sizeof(stale) / sizeof(*stale);
+	     i++) /* the source was converted once before */
 		annotations_del(&to->annotations, stale[i]);
 	for (size_t i = 0; i < r->annotations.n; i++)
-		annotations_set(&to->annotations, r->annotations.a[i].key, r->annotations.a[i].value);
+		annotations_set(&to->annotations, r->annotations.a[i].key,
+				r->annotations.a[i].value);
 }
 
-int driver_finish_tars(const struct descriptor *done, const struct layer_result *r, size_t n, struct manifest *to,
-		       struct imageconfig *cfg, struct err *e)
+int driver_finish_tars(const struct descriptor *done, const struct layer_result *r, size_t n,
+		       struct manifest *to, struct imageconfig *cfg, struct err *e)
 {
 	bool changed = false;
 
 	if (to->n_layers != n || cfg->n_diff_ids != n)
-		return err_set(e, ERR_INVALID, "the image has %zu layers, but %zu diff_ids in its configuration",
+		return err_set(e, ERR_INVALID,
+			       "the image has %zu layers, but %zu diff_ids in its configuration",
 			       to->n_layers, cfg->n_diff_ids);
 	for (size_t i = 0; i < n; i++) {
 		set_layer(&to->layers[i], &done[i], &r[i]);

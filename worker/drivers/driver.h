@@ -166,8 +166,8 @@ extern const struct driver
 const struct driver *driver_of(const struct target *t);
 extern const struct driver estargz_driver;
 
-/* `finish` of formats whose layers are tars: layers, diff_ids, OCI types; what an earlier conversion
- * left of annotations goes. */
+/* `finish` of formats whose layers are tars: layers, diff_ids, OCI types; what an earlier
+ * conversion left of annotations goes. */
 int driver_finish_tars(const struct descriptor *done, const struct layer_result *r, size_t n,
 		       struct manifest *to, struct imageconfig *cfg, struct err *e);
 

@@ -1,5 +1,5 @@
-/* worker/drivers/estargz.c - eStargz: lazytar's members, the TOC as one more tar entry in a member of its own, the
- * footer that says where that is.  formats/estargz.md. */
+/* worker/drivers/estargz.c - eStargz: lazytar's members, the TOC as one more tar entry in a member
+ * of its own, the footer that says where that is.  formats/estargz.md. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -46,9 +46,10 @@ static int identity(const struct target *t, char *text, size_t n)
 	struct digest d;
 
 	digest_of(&d, DIGEST_SHA256, listed, strlen(listed));
-	return snprintf(text, n, "estargz/%" PRIu32 " chunk_size=%" PRIu64 " level=%d prioritized=%s",
-			target_format_version(DRIVER_ESTARGZ), t->estargz.chunk_size, t->estargz.compression_level,
-			*listed ? digest_hex(&d, hex) : "");
+	return snprintf(text, n,
+			"estargz/%" PRIu32 " chunk_size=%" PRIu64 " level=%d prioritized=%s",
+			target_format_version(DRIVER_ESTARGZ), t->estargz.chunk_size,
+			t->estargz.compression_level, *listed ? digest_hex(&d, hex) : "");
 }
 
 static int image_open(struct drv_image **to, const struct target *t, const struct manifest *src,
@@ -66,8 +67,8 @@ static void image_close(struct drv_image *im)
 	free(im);
 }
 
-static int layer_open(struct drv_layer **to, struct drv_image *im, const struct layer_in *in, bool *wants_blocks,
-		      struct err *e)
+static int layer_open(struct drv_layer **to, struct drv_image *im, const struct layer_in *in,
+		      bool *wants_blocks, struct err *e)
 {
 	struct drv_layer *l = mem_zalloc(sizeof(*l));
 
@@ -132,7 +133,8 @@ static int put_member(void *arg, const void *p, size_t n, struct err *e)
 	return out_literal(arg, p, n, e);
 }
 
-/* Into the open member, which a compressor makes; or, too large for that, packed here as it comes. */
+/* Into the open member, which a compressor makes; or, too large for that, packed here as it comes.
+ */
 struct toc_to {
 	struct lazytar *tar;
 	struct member *member;
@@ -164,12 +166,14 @@ static int write_toc(struct drv_layer *l, uint64_t json_n, struct err *e)
 	uint8_t block[TAR_BLOCK];
 
 	if (TAR_BLOCK + json_n + tar_padding(json_n) + END_OF_TAR > SEGMENT_MAX) {
-		if (member_open(&m, &(struct encode_as){.encoding = ENCODE_GZIP}, put_member, l->out, e) < 0)
+		if (member_open(&m, &(struct encode_as){.encoding = ENCODE_GZIP}, put_member,
+				l->out, e) < 0)
 			return -1;
 		to.member = m;
 	}
 	tar_write_header(block, &(struct tar_out){.name = TOC_NAME, .type = '0', .size = json_n});
-	if (put_toc(&to, block, sizeof(block), e) < 0 || toc_write(lazytar_toc(l->tar), NULL, put_toc, &to, e) < 0 ||
+	if (put_toc(&to, block, sizeof(block), e) < 0 ||
+	    toc_write(lazytar_toc(l->tar), NULL, put_toc, &to, e) < 0 ||
 	    put_toc_zeros(&to, tar_padding(json_n), e) < 0 || put_toc_zeros(&to, END_OF_TAR, e) < 0)
 		return -1;
 	if (m ? member_finish(m, e) < 0 : lazytar_cut(l->tar, e) < 0)
@@ -186,7 +190,8 @@ static void describe(struct layer_result *r, struct lazytar *tar)
 /* A layer that the format cannot tell of: the tar ends here, as any other. */
 static int end_plain(struct drv_layer *l, struct layer_result *r, struct err *e)
 {
-	if (lazytar_append_zeros(l->tar, END_OF_TAR, e) < 0 || lazytar_cut(l->tar, e) < 0 || out_drain(l->out, e) < 0)
+	if (lazytar_append_zeros(l->tar, END_OF_TAR, e) < 0 || lazytar_cut(l->tar, e) < 0 ||
+	    out_drain(l->out, e) < 0)
 		return -1;
 	describe(r, l->tar);
 	str_copy(r->plain_reason, sizeof(r->plain_reason), toc_unfit(lazytar_toc(l->tar)));
@@ -202,14 +207,16 @@ static int end_lazy(struct drv_layer *l, struct layer_result *r, struct err *e)
 	char text[DIGEST_TEXT];
 	struct digest d;
 
-	if (toc_write(lazytar_toc(l->tar), NULL, sum_toc, &sum, e) < 0 || write_toc(l, sum.n, e) < 0)
+	if (toc_write(lazytar_toc(l->tar), NULL, sum_toc, &sum, e) < 0 ||
+	    write_toc(l, sum.n, e) < 0)
 		return -1;
 	footer_estargz(footer, toc_at);
 	if (out_literal(l->out, footer, sizeof(footer), e) < 0 || out_drain(l->out, e) < 0)
 		return -1;
 	describe(r, l->tar);
 	hasher_final(h, &d);
-	annotations_set(&r->annotations, "containerd.io/snapshot/stargz/toc.digest", digest_text(&d, text));
+	annotations_set(&r->annotations, "containerd.io/snapshot/stargz/toc.digest",
+			digest_text(&d, text));
 	snprintf(text, sizeof(text), "%" PRIu64, r->unpacked);
 	annotations_set(&r->annotations, "io.containers.estargz.uncompressed-size", text);
 	return 0;
@@ -223,19 +230,21 @@ static int layer_end(struct drv_layer *l, struct layer_result *r, struct err *e)
 }
 
 /* Nothing of a layer is needed for the next one. */
-static int layer_same(struct drv_image *im, const struct layer_in *in, uint32_t first, struct err *e)
+static int layer_same(struct drv_image *im, const struct layer_in *in, uint32_t first,
+		      struct err *e)
 {
 	return 0;
 }
 
-static int layer_cached(struct drv_image *im, const struct layer_in *in, const struct descriptor *stored,
-			struct layer_result *r, struct blob_at *blob, struct err *e)
+static int layer_cached(struct drv_image *im, const struct layer_in *in,
+			const struct descriptor *stored, struct layer_result *r,
+			struct blob_at *blob, struct err *e)
 {
 	return 0;
 }
 
-static int finish(struct drv_image *im, const struct descriptor *done, const struct layer_result *r, size_t n,
-		  struct manifest *to, struct imageconfig *cfg, struct err *e)
+static int finish(struct drv_image *im, const struct descriptor *done, const struct layer_result *r,
+		  size_t n, struct manifest *to, struct imageconfig *cfg, struct err *e)
 {
 	return driver_finish_tars(done, r, n, to, cfg, e);
 }

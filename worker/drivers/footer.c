@@ -26,7 +26,9 @@ static int parse_hex(const uint8_t *p, uint64_t *v)
 {
 	*v = 0;
 	for (int i = 0; i < 16; i++) {
-		unsigned d = p[i] >= '0' && p[i] <= '9' ? p[i] - 48u : p[i] >= 'a' && p[i] <= 'f' ? p[i] - 87u : 16;
+		unsigned d = p[i] >= '0' && p[i] <= '9'	  ? p[i] - 48u
+			     : p[i] >= 'a' && p[i] <= 'f' ? p[i] - 87u
+							  : 16;
 
 		if (d > 15)
 			return -1;
@@ -35,8 +37,8 @@ static int parse_hex(const uint8_t *p, uint64_t *v)
 	return 0;
 }
 
-int footer_estargz_parse(const uint8_t *tail, size_t n, uint64_t size, uint64_t *toc_at, uint64_t *footer_at,
-			 struct err *e)
+int footer_estargz_parse(const uint8_t *tail, size_t n, uint64_t size, uint64_t *toc_at,
+			 uint64_t *footer_at, struct err *e)
 {
 	const uint8_t *f = n >= ESTARGZ_FOOTER ? tail + n - ESTARGZ_FOOTER : NULL;
 	uint64_t at, length = ESTARGZ_FOOTER;
@@ -50,11 +52,14 @@ int footer_estargz_parse(const uint8_t *tail, size_t n, uint64_t size, uint64_t 
 			return err_set(e, ERR_CORRUPT, "no eStargz footer at the end of the blob");
 		f += 12;
 	}
-	if (memcmp(f + 16, "STARGZ", 6) || memcmp(f + 22, gzip_tail, sizeof(gzip_tail)) || parse_hex(f, &at) < 0)
+	if (memcmp(f + 16, "STARGZ", 6) || memcmp(f + 22, gzip_tail, sizeof(gzip_tail)) ||
+	    parse_hex(f, &at) < 0)
 		return err_set(e, ERR_CORRUPT, "the eStargz footer is malformed");
 	if (length > size || at >= size - length)
-		return err_set(e, ERR_CORRUPT, "the eStargz footer puts the TOC at %" PRIu64 ", the blob has %" PRIu64
-					       " bytes", at, size);
+		return err_set(e, ERR_CORRUPT,
+			       "the eStargz footer puts the TOC at %" PRIu64
+			       ", the blob has %" PRIu64 " bytes",
+			       at, size);
 	*toc_at = at;
 	*footer_at = size - length;
 	return 0;
@@ -117,8 +122,8 @@ static int get_span(const uint8_t *p, uint64_t end, struct span *s)
 	return s->at < ZSTD_SKIPPABLE || s->n == 0 || s->at > end || s->n > end - s->at ? -1 : 0;
 }
 
-int footer_zstd_parse(const uint8_t *tail, size_t n, uint64_t size, struct zstd_footer *f, uint64_t *footer_at,
-		      struct err *e)
+int footer_zstd_parse(const uint8_t *tail, size_t n, uint64_t size, struct zstd_footer *f,
+		      uint64_t *footer_at, struct err *e)
 {
 	struct zstd_footer x = {0};
 	uint8_t want[ZSTD_SKIPPABLE];
@@ -138,7 +143,8 @@ int footer_zstd_parse(const uint8_t *tail, size_t n, uint64_t size, struct zstd_
 		return err_set(e, ERR_CORRUPT, "the zstd:chunked footer is malformed");
 	if (get_span(p, *footer_at, &x.toc) < 0 ||
 	    (length == ZSTD_FOOTER_PODMAN && get_span(p + 32, *footer_at, &x.tarsplit) < 0))
-		return err_set(e, ERR_CORRUPT, "the zstd:chunked footer names bytes outside the blob");
+		return err_set(e, ERR_CORRUPT,
+			       "the zstd:chunked footer names bytes outside the blob");
 	*f = x;
 	return 0;
 }

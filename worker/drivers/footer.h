@@ -12,9 +12,10 @@ struct err;
 #define ESTARGZ_LEGACY_FOOTER 47u
 
 void footer_estargz(uint8_t to[ESTARGZ_FOOTER], uint64_t toc_at);
-/* The last n bytes of a blob of `size` bytes: new or legacy form.  *footer_at: where it starts in the blob.  ERR_CORRUPT. */
-int footer_estargz_parse(const uint8_t *tail, size_t n, uint64_t size, uint64_t *toc_at, uint64_t *footer_at,
-			 struct err *e);
+/* The last n bytes of a blob of `size` bytes: new or legacy form.  *footer_at: where it starts in
+ * the blob.  ERR_CORRUPT. */
+int footer_estargz_parse(const uint8_t *tail, size_t n, uint64_t size, uint64_t *toc_at,
+			 uint64_t *footer_at, struct err *e);
 
 /* A span of the blob: packed bytes, what they unpack to. */
 struct span {
@@ -30,7 +31,7 @@ struct zstd_footer {
 void footer_skippable(uint8_t to[ZSTD_SKIPPABLE], uint32_t n);
 /* Returns its length; `podman` with the tar-split's words. */
 size_t footer_zstd(uint8_t to[ZSTD_FOOTER_PODMAN], const struct zstd_footer *f, int podman);
-int footer_zstd_parse(const uint8_t *tail, size_t n, uint64_t size, struct zstd_footer *f, uint64_t *footer_at,
-		      struct err *e);
+int footer_zstd_parse(const uint8_t *tail, size_t n, uint64_t size, struct zstd_footer *f,
+		      uint64_t *footer_at, struct err *e);
 
 #endif

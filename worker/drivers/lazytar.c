@@ -1,7 +1,8 @@
 /* worker/drivers/lazytar.c - see lazytar.h.
  *
- * Bytes are copied once, into the compressors' buffer, and hashed here for the diff_id.  A file of one chunk is hashed
- * once more, by the compressor's thread; a file of several also as a whole, here. */
+ * Bytes are copied once, into the compressors' buffer, and hashed here for the diff_id.  A file of
+ * one chunk is hashed once more, by the compressor's thread; a file of several also as a whole,
+ * here. */
 #include "worker/drivers/lazytar.h"
 
 #include <assert.h>
@@ -107,8 +108,8 @@ int lazytar_on_land(void *arg, const struct landed *landed, struct err *e)
 	struct lazytar *l = arg;
 
 	if (landed->cookie)
-		toc_chunk_landed(l->toc, (uint32_t)(landed->cookie >> 1) - 1, landed->offset, landed->stored,
-				 landed->cookie & 1 ? landed->hash : NULL);
+		toc_chunk_landed(l->toc, (uint32_t)(landed->cookie >> 1) - 1, landed->offset,
+				 landed->stored, landed->cookie & 1 ? landed->hash : NULL);
 	return 1;
 }
 
@@ -260,13 +261,16 @@ static int put_header(struct lazytar *l, const struct tar_piece *p, struct err *
 	if (p->entry->sparse) {
 		scoped(buf_fini) struct buf b = BUF_INIT((size_t)1 << 30);
 
-		return sparse_header(&b, p->entry, e) < 0 ? -1 : lazytar_append(l, b.data, b.len, e);
+		return sparse_header(&b, p->entry, e) < 0 ? -1
+							  : lazytar_append(l, b.data, b.len, e);
 	}
 	if (n < TAR_BLOCK || ((const uint8_t *)p->raw)[n - TAR_BLOCK + 156] != '7')
 		return lazytar_append(l, p->raw, n, e);
 	memcpy(block, (const uint8_t *)p->raw + n - TAR_BLOCK, TAR_BLOCK);
 	tar_retype(block, '0');
-	return lazytar_append(l, p->raw, n - TAR_BLOCK, e) < 0 ? -1 : lazytar_append(l, block, TAR_BLOCK, e);
+	return lazytar_append(l, p->raw, n - TAR_BLOCK, e) < 0
+		       ? -1
+		       : lazytar_append(l, block, TAR_BLOCK, e);
 }
 
 static bool wanted(struct lazytar *l, const struct tar_entry *n)
@@ -275,7 +279,8 @@ static bool wanted(struct lazytar *l, const struct tar_entry *n)
 		return l->part != PART_FIRST;
 	if (toc_reserved(n->name))
 		return false;
-	return l->part == PART_ALL || priority_first(l->priority, n->name) == (l->part == PART_FIRST);
+	return l->part == PART_ALL ||
+	       priority_first(l->priority, n->name) == (l->part == PART_FIRST);
 }
 
 static int on_header(struct lazytar *l, const struct tar_piece *p, struct err *e)
@@ -284,14 +289,16 @@ static int on_header(struct lazytar *l, const struct tar_piece *p, struct err *e
 	uint32_t id = NONE;
 
 	if (l->part == PART_HEADERS)
-		return n->type == 'g' || toc_reserved(n->name) ? 0 : priority_see(l->priority, n, e);
+		return n->type == 'g' || toc_reserved(n->name) ? 0
+							       : priority_see(l->priority, n, e);
 	l->skip = !wanted(l, n);
 	if (l->skip)
 		return 0;
 	if (n->type != 'g' && toc_add(l->toc, n, &id, e) < 0)
 		return -1;
 	start_file(l, id, n->type == '0' ? n->size : 0);
-	return put_header(l, p, e);
+	/* a `g` record comes without its padding */
+	return put_header(l, p, e) < 0 ? -1 : lazytar_append_zeros(l, tar_padding(p->len), e);
 }
 
 int lazytar_tar(struct lazytar *l, const struct tar_piece *p, struct err *e)
@@ -311,7 +318,12 @@ int lazytar_tar(struct lazytar *l, const struct tar_piece *p, struct err *e)
 static int put_landmark(struct lazytar *l, const char *name, struct err *e)
 {
 	const struct tar_out header = {.name = name, .type = '0', .size = 1};
-	const struct tar_entry entry = {.type = '0', .name = name, .link = "", .user = "", .group = "", .size = 1,
+	const struct tar_entry entry = {.type = '0',
+					.name = name,
+					.link = "",
+					.user = "",
+					.group = "",
+					.size = 1,
 					.name_utf8 = true};
 	uint8_t block[TAR_BLOCK], byte = LANDMARK_BYTE;
 	uint32_t id;

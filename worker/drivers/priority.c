@@ -1,8 +1,8 @@
 /* worker/drivers/priority.c - see priority.h.
  *
- * Membership goes by name, so that entries of one name stay in their order: the last one must win.  For the same reason
- * a path brings its whiteout along (".wh.x" removes x when it is unpacked later), and a path that occurs twice brings
- * every hard link to it. */
+ * Membership goes by name, so that entries of one name stay in their order: the last one must win.
+ * For the same reason a path brings its whiteout along (".wh.x" removes x when it is unpacked
+ * later), and a path that occurs twice brings every hard link to it. */
 #include "worker/drivers/priority.h"
 
 #include <stdint.h>
@@ -27,7 +27,8 @@ struct hardlink {
 
 struct priority {
 	const char *paths;
-	struct buf names; /* each: flags, the cleaned name, NUL; the table's value is where the name starts */
+	struct buf names; /* each: flags, the cleaned name, NUL; the table's value is where the name
+			     starts */
 	struct table table;
 	struct buf scratch;
 	struct hardlink *link;
@@ -172,7 +173,8 @@ static void follow_links(struct priority *p)
 	while (changed) {
 		changed = false;
 		for (size_t i = 0; i < p->n_links; i++) {
-			char name = *flags_of(p, p->link[i].name), target = *flags_of(p, p->link[i].target);
+			char name = *flags_of(p, p->link[i].name),
+			     target = *flags_of(p, p->link[i].target);
 
 			if (name & FIRST && !(target & FIRST)) {
 				mark_at(p, p->link[i].target);
@@ -195,7 +197,8 @@ bool priority_settle(struct priority *p)
 		size_t n = strcspn(s, "\n");
 		struct slice name;
 
-		if (n && cleaned(p, s, n, &name, NULL) == 0 && find(p, name, &at) && *flags_of(p, at) & SEEN) {
+		if (n && cleaned(p, s, n, &name, NULL) == 0 && find(p, name, &at) &&
+		    *flags_of(p, at) & SEEN) {
 			any = true;
 			mark_at(p, at);
 		}
@@ -211,5 +214,6 @@ bool priority_first(struct priority *p, const char *name)
 	struct slice s;
 	uint32_t at;
 
-	return cleaned(p, name, strlen(name), &s, NULL) == 0 && find(p, s, &at) && *flags_of(p, at) & FIRST;
+	return cleaned(p, name, strlen(name), &s, NULL) == 0 && find(p, s, &at) &&
+	       *flags_of(p, at) & FIRST;
 }

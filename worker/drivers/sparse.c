@@ -23,8 +23,9 @@ static int record(struct buf *b, const char *key, const void *value, size_t n, s
 	size_t rest = strlen(key) + n + 3, len = rest + digits(rest);
 
 	len = rest + digits(len);
-	return buf_addf(b, e, "%zu %s=", len, key) < 0 || buf_add(b, value, n, e) < 0 ? -1
-										      : buf_add_char(b, '\n', e);
+	return buf_addf(b, e, "%zu %s=", len, key) < 0 || buf_add(b, value, n, e) < 0
+		       ? -1
+		       : buf_add_char(b, '\n', e);
 }
 
 static int record_text(struct buf *b, const char *key, const char *s, struct err *e)
@@ -82,11 +83,17 @@ int sparse_header(struct buf *to, const struct tar_entry *n, struct err *e)
 
 	if (records(&b, n, e) < 0)
 		return -1;
-	tar_write_header(block, &(struct tar_out){.name = "PaxHeaders.0/sparse", .type = 'x', .mode = 0644, .size = b.len});
+	tar_write_header(block, &(struct tar_out){.name = "PaxHeaders.0/sparse",
+						  .type = 'x',
+						  .mode = 0644,
+						  .size = b.len});
 	if (buf_add(to, block, sizeof(block), e) < 0 || buf_add(to, b.data, b.len, e) < 0 ||
 	    buf_add(to, zeros, tar_padding(b.len), e) < 0)
 		return -1;
-	tar_write_header(block, &(struct tar_out){.name = "sparse", .type = '0', .mode = n->mode & 07777777, .size = n->size});
+	tar_write_header(block, &(struct tar_out){.name = "sparse",
+						  .type = '0',
+						  .mode = n->mode & 07777777,
+						  .size = n->size});
 	return buf_add(to, block, sizeof(block), e);
 }
 

@@ -1,4 +1,5 @@
-/* worker/drivers/sparse.h - headers made anew: of a sparse file as an ordinary one of its full size. */
+/* worker/drivers/sparse.h - headers made anew: of a sparse file as an ordinary one of its full
+ * size. */
 #ifndef WORKER_DRIVERS_SPARSE_H
 #define WORKER_DRIVERS_SPARSE_H
 
