@@ -55,9 +55,9 @@ LIBRARIES = {  # header pattern -> the files that may include it
     r'^hiredis': ['common/resp.c'],
     r'^json-c|^json\.h': ['common/json.c'],
     r'^yaml\.h': ['common/config.c'],
-    r'^zlib\.h|^isa-l|^igzip': ['worker/codec/inflate.c', 'worker/codec/blocks.c'],
+    r'^zlib\.h|^isa-l|^igzip': ['worker/codec/inflate.c', 'worker/codec/blocks.c', 'worker/codec/member.c'],
     r'^libdeflate\.h': ['worker/codec/deflate.c'],
-    r'^zstd': ['worker/codec/zstd.c'],
+    r'^zstd': ['worker/codec/zstd.c', 'worker/codec/member.c'],
     r'^lz4': ['worker/codec/lz4.c'],
 }
 FORBIDDEN = [r'\bsystem\s*\(', r'\bpopen\s*\(', r'archive\.h', r'\bmemfd_create\b', r'\btmpfile\b', r'\bmkstemp\b']
