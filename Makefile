@@ -133,6 +133,9 @@ fuzz:
 	tests/fuzz/run.sh $(or $(SECONDS_EACH),5)
 fuzz-built: $(FUZZ)
 
+nightly:
+	$(MAKE) fuzz SECONDS_EACH=60
+
 lint:
 	scripts/lint.sh
 

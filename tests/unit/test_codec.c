@@ -233,6 +233,26 @@ static void large_zstd_windows_need_to_be_allowed(void **state)
 	assert_int_equal(e.code, ERR_LIMIT);
 }
 
+/* One block of nothing, a checksum that fits, but 130 bytes announced: libzstd's verdict depends on
+ * the size of the buffer it is given. */
+static void a_false_content_size_is_refused_whatever_the_buffer(void **state)
+{
+	static const uint8_t frame[] = {0x28, 0xb5, 0x2f, 0xfd, 0x24, 0x82, 1,
+					0,    0,    0x99, 0xe9, 0xd8, 0x51};
+
+	for (size_t step = 1; step <= 65536; step *= 4) {
+		struct source *s = source_from_memory(frame, sizeof(frame));
+		char *part = mem_alloc(step);
+		struct err e = {0};
+
+		assert_int_equal(codec_unpack(&s, CODEC_ZSTD, NULL, &e), 0);
+		assert_int_equal(source_read(s, part, step, &e), -1);
+		assert_int_equal(e.code, ERR_CORRUPT);
+		source_freep(&s);
+		free(part);
+	}
+}
+
 static void a_bound_on_the_output_is_exact(void **state)
 {
 	char *text = mem_zalloc(100000);
@@ -283,6 +303,7 @@ int main(void)
 		T(bytes_after_the_last_frame_are_refused_with_their_offset),
 		T(a_flipped_zstd_byte_is_noticed_where_it_matters),
 		T(large_zstd_windows_need_to_be_allowed),
+		T(a_false_content_size_is_refused_whatever_the_buffer),
 		T(a_bound_on_the_output_is_exact),
 		T(an_empty_stream_is_truncated),
 	};
