@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-enum { SCRIPTS = 20 };
+enum { SCRIPTS = 15 };
 
 struct script {
 	const char *name; /* "claim" */
