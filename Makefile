@@ -139,6 +139,17 @@ fuzz:
 	tests/fuzz/run.sh $(or $(SECONDS_EACH),5)
 fuzz-built: $(FUZZ)
 
+nightly:
+	$(MAKE) fuzz SECONDS_EACH=60
+
+# ---- programs of the benchmarks: tests/bench/NAME.c
+BENCH := $(patsubst tests/bench/%.c,$(BIN)/bench/%,$(wildcard tests/bench/*.c))
+$(BIN)/bench/%: $(O)/tests/bench/%.o $(LIBWORKER) $(LIBCOMMON)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS)
+.PRECIOUS: $(O)/tests/bench/%.o
+bench-programs: $(BENCH)
+
 lint:
 	scripts/lint.sh
 
