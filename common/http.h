@@ -20,15 +20,18 @@ struct http;
 struct source;
 struct sink;
 
-struct http_peer { /* how one host is reached; copied by http_open_peer */
+struct http_peer { /* how one host is reached; borrowed for the call */
+	/* ca_file: trusted for this host instead of the system's; on a foreign redirect beside them.
+	 * The client certificate is never shown to a foreign host. */
 	const char *ca_file, *cert_file, *key_file;
 	bool insecure;	    /* no certificate check */
 	bool plain_http;    /* http:// is allowed */
-	bool allow_private; /* connecting to loopback and private addresses is allowed (the registry
-			       is there) */
+	bool allow_private; /* this host may be at a loopback or private address; foreign redirects
+			       may be only if it is.  Link-local addresses never. */
 };
 
-/* threads: none but the one network thread.  connections: per host. */
+/* threads: none but the one network thread.  connections: kept open for reuse, per host.  (Not a
+ * hard limit: a caller that holds one open stream and waits for another would wait for ever.) */
 int http_open(struct http **h, uint32_t connections, struct err *e);
 void http_freep(struct http **h); /* cancels what runs, joins the thread */
 /* Every waiting call fails at once with ERR_CANCELLED (task cancelled, lease lost). */
@@ -47,8 +50,12 @@ struct http_request {
 	size_t body_n;
 	uint64_t timeout_ms;   /* whole exchange; 0: only the idle limits */
 	uint64_t max_response; /* bytes of body kept by http_do; more is ERR_LIMIT; 0: 64 KiB */
+	uint64_t idle_ms;	/* no byte for that long is an error; 0: 60 s */
 	bool no_redirect;
 	bool expect_continue;
+	bool fresh_connection; /* after a broken one */
+	bool foreign; /* the URL leads to a host that is not the peer: no Authorization, no client
+			 certificate */
 };
 
 struct http_response;
@@ -57,6 +64,8 @@ int http_status(const struct http_response *r);
 const char *http_header(const struct http_response *r, const char *name);
 /* Walks all values of one name: *i starts at 0. */
 const char *http_header_next(const struct http_response *r, const char *name, size_t *i);
+/* The address that answered is a loopback or private one. */
+bool http_from_private(const struct http_response *r);
 const char *http_final_url(const struct http_response *r); /* after redirects */
 bool http_redirected_away(
 	const struct http_response *r); /* to another host: never quote its body */
@@ -86,5 +95,8 @@ int http_add_query(char **url, const char *name, const char *value, struct err *
 int http_split(const char *url, char **scheme, char **host_port, char **path, struct err *e);
 /* Percent-encodes one query value or path segment; the caller frees. */
 char *http_escape(const char *s);
+/* Which addresses a connection may go to (IPv4 or IPv6, as text). */
+enum http_address { ADDRESS_PUBLIC, ADDRESS_PRIVATE, ADDRESS_LINK_LOCAL };
+enum http_address http_address_kind(const char *ip);
 
 #endif
