@@ -111,7 +111,7 @@ $(O)/fuzz/%: $(O)/tests/fuzz/%.o $(LIBAPI) $(LIBWORKER) $(LIBCOMMON) $(if $(filt
 
 # Programs that integration tests drive.
 DRIVERS := $(patsubst tests/integration/%.c,$(O)/integration/%,$(wildcard tests/integration/*.c))
-$(O)/integration/%: $(O)/tests/integration/%.o $(LIBCOMMON)
+$(O)/integration/%: $(O)/tests/integration/%.o $(LIBWORKER) $(LIBCOMMON)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS)
 

@@ -69,8 +69,8 @@ struct xfer {
 	CURL *easy; /* the network thread's from CMD_ADD on */
 	struct curl_slist *headers;
 	char curl_words[CURL_ERROR_SIZE];
-	char *host;		/* host:port, port always there */
-	char *name;		/* host, as a user wrote it */
+	char *host; /* host:port, port always there */
+	char *name; /* host, as a user wrote it */
 	bool allow_private, want_stream, upload;
 	char *ca_file, *cert_file;
 	uint64_t max_response, idle_ms, timeout_ms;
@@ -86,8 +86,8 @@ struct xfer {
 	bool headers_done, done, failed, streaming;
 	bool paused;   /* by the ring: not idle */
 	bool resuming; /* a resume was posted and not run yet */
-	bool finished;		 /* an upload's last byte is in the ring */
-	size_t want;		 /* the waiting side wakes when that much is there */
+	bool finished; /* an upload's last byte is in the ring */
+	size_t want;   /* the waiting side wakes when that much is there */
 	char *ring;
 	uint64_t head, tail;
 	struct http_response *r;
@@ -138,7 +138,7 @@ static enum http_address kind6(const uint8_t a[16])
 	uint32_t low = (uint32_t)a[12] << 24 | (uint32_t)a[13] << 16 | (uint32_t)a[14] << 8 | a[15];
 
 	if (!memcmp(a, mapped, 12) || !memcmp(a, nat64, 12) || !memcmp(a, zero, 12))
-		return kind4(low); /* ::1 and :: are 0.0.0.1 and 0.0.0.0 then: private */
+		return kind4(low);	  /* ::1 and :: are 0.0.0.1 and 0.0.0.0 then: private */
 	if (a[0] == 0x20 && a[1] == 0x02) /* 6to4 carries an IPv4 address */
 		return kind4((uint32_t)a[2] << 24 | (uint32_t)a[3] << 16 | (uint32_t)a[4] << 8 |
 			     a[5]);
@@ -170,7 +170,8 @@ enum http_address http_address_kind(const char *ip)
 static enum http_address kind_of_sockaddr(const struct sockaddr *sa)
 {
 	if (sa->sa_family == AF_INET)
-		return kind4(ntohl(((const struct sockaddr_in *)(const void *)sa)->sin_addr.s_addr));
+		return kind4(
+			ntohl(((const struct sockaddr_in *)(const void *)sa)->sin_addr.s_addr));
 	if (sa->sa_family == AF_INET6)
 		return kind6(((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr.s6_addr);
 	return ADDRESS_PRIVATE;
@@ -179,8 +180,7 @@ static enum http_address kind_of_sockaddr(const struct sockaddr *sa)
 /* With a proxy the connection goes to the administrator's proxy: its address says nothing. */
 static bool address_allowed(const struct xfer *x, enum http_address k)
 {
-	return k == ADDRESS_PUBLIC ||
-	       (k == ADDRESS_PRIVATE && (x->allow_private || x->h->proxied));
+	return k == ADDRESS_PUBLIC || (k == ADDRESS_PRIVATE && (x->allow_private || x->h->proxied));
 }
 
 static curl_socket_t on_opensocket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
@@ -451,8 +451,9 @@ static void timed_out(struct xfer *x, struct err *e)
 	else if (says(x, "Connection timed out") || says(x, "SSL connection timeout"))
 		err_set(e, ERR_NET, "no answer from %s within %d s", x->host, CONNECT_MS / 1000);
 	else if (x->streaming && body_total(x))
-		err_set(e, ERR_NET, "%s sent nothing for %" PRIu64 " s after %" PRIu64
-			" of %" PRIu64 " bytes", x->name, x->idle_ms / 1000, got, body_total(x));
+		err_set(e, ERR_NET,
+			"%s sent nothing for %" PRIu64 " s after %" PRIu64 " of %" PRIu64 " bytes",
+			x->name, x->idle_ms / 1000, got, body_total(x));
 	else if (x->timeout_ms && !x->streaming)
 		err_set(e, ERR_NET, "%s gave no answer within %" PRIu64 " s", x->name,
 			(x->timeout_ms + 999) / 1000);
@@ -475,8 +476,10 @@ static void curl_failed(struct xfer *x, CURLcode c, struct err *e)
 	if (says(x, "certificate required") || says(x, "alert bad certificate") ||
 	    (c == CURLE_SSL_CONNECT_ERROR && says(x, "alert handshake failure") && !x->cert_file &&
 	     says(x, "certificate"))) {
-		err_set(e, ERR_DENIED, "%s wants a client certificate; set cert_file and key_file "
-			"for it", x->name);
+		err_set(e, ERR_DENIED,
+			"%s wants a client certificate; set cert_file and key_file "
+			"for it",
+			x->name);
 		return;
 	}
 	switch (c) {
@@ -516,11 +519,13 @@ static void curl_failed(struct xfer *x, CURLcode c, struct err *e)
 	case CURLE_SEND_ERROR:
 	case CURLE_GOT_NOTHING:
 		if (x->streaming)
-			err_set(e, ERR_NET, "connection closed after %" PRIu64 " of %" PRIu64
-				" bytes", x->head, body_total(x));
+			err_set(e, ERR_NET,
+				"connection closed after %" PRIu64 " of %" PRIu64 " bytes", x->head,
+				body_total(x));
 		else if (x->upload)
-			err_set(e, ERR_NET, "%s closed the connection after %" PRIu64
-				" bytes were sent", x->name, x->tail);
+			err_set(e, ERR_NET,
+				"%s closed the connection after %" PRIu64 " bytes were sent",
+				x->name, x->tail);
 		else
 			err_set(e, ERR_NET, "%s closed the connection without an answer", x->name);
 		return;
@@ -693,7 +698,8 @@ static size_t on_upload(char *p, size_t size, size_t n, void *arg)
 }
 
 /* A body from memory has no callback that tells of progress: so that a slow link is not idle. */
-static int on_progress(void *arg, curl_off_t dl_all, curl_off_t dl, curl_off_t ul_all, curl_off_t ul)
+static int on_progress(void *arg, curl_off_t dl_all, curl_off_t dl, curl_off_t ul_all,
+		       curl_off_t ul)
 {
 	struct xfer *x = arg;
 
@@ -1034,7 +1040,8 @@ static int add_headers(struct xfer *x, const struct http_request *q, const struc
 static const char *system_ca(void)
 {
 	static const char *const paths[] = {"/etc/ssl/certs/ca-certificates.crt",
-					    "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"};
+					    "/etc/pki/tls/certs/ca-bundle.crt",
+					    "/etc/ssl/cert.pem"};
 	const char *p = env_get("SSL_CERT_FILE");
 	struct stat st;
 
@@ -1185,10 +1192,11 @@ static int check_scheme(const struct http_peer *p, const char *scheme, const cha
 {
 	if (str_eq(scheme, "https") || (str_eq(scheme, "http") && p->plain_http))
 		return 0;
-	return err_set(e, ERR_DENIED,
-		       "%s is asked for over plain HTTP, which is not allowed: set plain_http: true "
-		       "for it if that is meant",
-		       host);
+	return err_set(
+		e, ERR_DENIED,
+		"%s is asked for over plain HTTP, which is not allowed: set plain_http: true "
+		"for it if that is meant",
+		host);
 }
 
 /* Makes it and hands it to the network thread. */
@@ -1206,8 +1214,8 @@ static int xfer_start(struct xfer **out, struct http *h, const struct http_reque
 		return -1;
 	if (check_scheme(p, scheme, x->name, e) < 0)
 		return -1;
-	x->host = strchr(x->name, ']') ? (strchr(strchr(x->name, ']'), ':') ? mem_strdup(x->name)
-									     : NULL)
+	x->host = strchr(x->name, ']')
+			  ? (strchr(strchr(x->name, ']'), ':') ? mem_strdup(x->name) : NULL)
 		  : strchr(x->name, ':') ? mem_strdup(x->name)
 					 : NULL;
 	if (!x->host)
@@ -1295,8 +1303,8 @@ static int next_hop(const struct http_request *q, const struct http_response *r,
 	return 1;
 }
 
-static int follow(struct http *h, const struct http_request *q, bool want_stream,
-		  struct xfer **out, struct err *e)
+static int follow(struct http *h, const struct http_request *q, bool want_stream, struct xfer **out,
+		  struct err *e)
 {
 	scoped_free char *url = mem_strdup(q->url);
 	struct hop hop = {.allow_private = q->peer && q->peer->allow_private,

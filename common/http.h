@@ -21,8 +21,8 @@ struct source;
 struct sink;
 
 struct http_peer { /* how one host is reached; borrowed for the call */
-	/* ca_file: trusted for this host instead of the system's; on a foreign redirect beside them.
-	 * The client certificate is never shown to a foreign host. */
+	/* ca_file: trusted for this host instead of the system's; on a foreign redirect beside
+	 * them. The client certificate is never shown to a foreign host. */
 	const char *ca_file, *cert_file, *key_file;
 	bool insecure;	    /* no certificate check */
 	bool plain_http;    /* http:// is allowed */
@@ -50,7 +50,7 @@ struct http_request {
 	size_t body_n;
 	uint64_t timeout_ms;   /* whole exchange; 0: only the idle limits */
 	uint64_t max_response; /* bytes of body kept by http_do; more is ERR_LIMIT; 0: 64 KiB */
-	uint64_t idle_ms;	/* no byte for that long is an error; 0: 60 s */
+	uint64_t idle_ms;      /* no byte for that long is an error; 0: 60 s */
 	bool no_redirect;
 	bool expect_continue;
 	bool fresh_connection; /* after a broken one */

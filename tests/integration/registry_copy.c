@@ -135,11 +135,10 @@ static int copy_image(struct registry *r, const struct imageref *from, const str
 	return 0;
 }
 
-static struct option options[] = {{"user", 1, NULL, 'u'},    {"password-file", 1, NULL, 'p'},
-				  {"ca", 1, NULL, 'c'},	     {"cert", 1, NULL, 'e'},
-				  {"key", 1, NULL, 'k'},     {"https", 0, NULL, 's'},
-				  {"threads", 1, NULL, 't'}, {"repeat", 1, NULL, 'r'},
-				  {NULL, 0, NULL, 0}};
+static struct option options[] = {
+	{"user", 1, NULL, 'u'},	   {"password-file", 1, NULL, 'p'}, {"ca", 1, NULL, 'c'},
+	{"cert", 1, NULL, 'e'},	   {"key", 1, NULL, 'k'},	    {"https", 0, NULL, 's'},
+	{"threads", 1, NULL, 't'}, {"repeat", 1, NULL, 'r'},	    {NULL, 0, NULL, 0}};
 
 int main(int argc, char **argv)
 {

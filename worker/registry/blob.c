@@ -217,7 +217,8 @@ static ssize_t blob_read(struct source *s, void *p, size_t n, struct err *e)
 		if (k < 0)
 			b->at += source_pos(b->body) - before;
 		if (k < 0 && source_pos(b->body) > before) {
-			/* The source handed out a part before it broke: keep it, break next time. */
+			/* The source handed out a part before it broke: keep it, break next time.
+			 */
 			ssize_t got = (ssize_t)(source_pos(b->body) - before);
 
 			if (resume(b, &why) < 0)
@@ -298,8 +299,8 @@ int blob_range(struct registry *r, const char *repository, const struct digest *
 		} else {
 			fruitless++;
 		}
-		if (done < n && (fruitless >= RESUMES_WITHOUT_PROGRESS ||
-				 (why.code && !may_resume(&why))))
+		if (done < n &&
+		    (fruitless >= RESUMES_WITHOUT_PROGRESS || (why.code && !may_resume(&why))))
 			return e ? (*e = why, -1) : -1;
 	}
 	return 0;

@@ -92,14 +92,16 @@ static const struct row {
 	{413, 0, ANY, NULL, NULL, ERR_LIMIT, CLASS_FINAL, 0,
 	 "a proxy before %H refuses bodies of %N bytes"},
 	{416, 0, ANY, NULL, NULL, ERR_NET, CLASS_RETRY, 0, "%H refused the range of %Q (416)%M"},
-	{429, 0, ANY, NULL, NULL, ERR_BUSY, CLASS_WAIT, DEFAULT_PAUSE_MS, "%H limits our requests%M"},
+	{429, 0, ANY, NULL, NULL, ERR_BUSY, CLASS_WAIT, DEFAULT_PAUSE_MS,
+	 "%H limits our requests%M"},
 	{507, 0, ANY, NULL, NULL, ERR_NET, CLASS_RETRY, FULL_DISK_WAIT_MS,
 	 "%H has no space left%M"},
 	{500, 599, ANY, NULL, "no space left", ERR_NET, CLASS_RETRY, FULL_DISK_WAIT_MS,
 	 "%H has no space left%M"},
 	{503, 0, ANY, NULL, NULL, ERR_BUSY, CLASS_RETRY, 0, "%H answered %S to %Q%M"},
 	{500, 599, ANY, NULL, NULL, ERR_NET, CLASS_RETRY, 0, "%H answered %S to %Q%M"},
-	{200, 399, ANY, NULL, NULL, ERR_NET, CLASS_RETRY, 0, "%H answered %S to %Q, which is not expected%M"},
+	{200, 399, ANY, NULL, NULL, ERR_NET, CLASS_RETRY, 0,
+	 "%H answered %S to %Q, which is not expected%M"},
 	{400, 499, ANY, NULL, NULL, ERR_INVALID, CLASS_FINAL, 0, "%H answered %S to %Q%M"},
 	{0, 999, ANY, NULL, NULL, ERR_NET, CLASS_RETRY, 0, "%H answered %S to %Q%M"},
 };
@@ -187,8 +189,7 @@ bool regerr_is_page(const char *content_type, const char *body, size_t n)
 		body++;
 		n--;
 	}
-	return (content_type && !strncasecmp(content_type, "text/html", 9)) ||
-	       (n && *body == '<');
+	return (content_type && !strncasecmp(content_type, "text/html", 9)) || (n && *body == '<');
 }
 
 int regerr_page(const char *host, const char *instead_of, struct err *e)
@@ -293,7 +294,9 @@ int regerr_set(const struct regerr_ask *a, const struct regerr_answer *r, struct
 	buf_init(&b, 4096);
 	if (r->status == 401 && !a->user && a->what != ASK_TOKEN)
 		buf_addf(&b, NULL, "%s wants a login for %s; none is configured", a->host,
-			 a->ref ? a->ref : a->repository ? a->repository : "it");
+			 a->ref		 ? a->ref
+			 : a->repository ? a->repository
+					 : "it");
 	else
 		expand(&b, w->text, a, r, message);
 	if (r->status == 429 || r->status == 503)

@@ -24,7 +24,7 @@ enum regerr_what {
 
 struct regerr_ask { /* what was asked, for the text; strings may be NULL */
 	enum regerr_what what;
-	const char *host;	/* of the registry, or of its token service */
+	const char *host; /* of the registry, or of its token service */
 	const char *method;
 	const char *path;	/* without query */
 	const char *ref;	/* host/repo:tag or host/repo@digest */

@@ -22,8 +22,8 @@ struct registry {
 	uint32_t commits, max_commits; /* at a time; halved after a 502 */
 	bool is_private;	       /* it answered from a private address */
 	/* what was learnt about it: uploads */
-	bool no_stream;	 /* a streamed PATCH was refused or cut */
-	uint64_t piece;	 /* 0: 4 MiB */
+	bool no_stream;	  /* a streamed PATCH was refused or cut */
+	uint64_t piece;	  /* 0: 4 MiB */
 	uint64_t idle_ms; /* 0: http.h's; shorter in tests */
 };
 
@@ -55,8 +55,8 @@ int registry_send(struct registry *r, const struct ask *a, uint64_t content_leng
 int registry_bad(struct registry *r, const struct ask *a, const struct http_response *resp,
 		 struct err *e);
 /* An upload's next URL from Location (our host, another scheme or port: ours are kept). */
-int registry_location(struct registry *r, const char *request_url,
-		      const struct http_response *resp, char **url, struct err *e);
+int registry_location(struct registry *r, const char *request_url, const struct http_response *resp,
+		      char **url, struct err *e);
 /* "https://host/v2/<repository>/<rest>"; the caller frees. */
 char *registry_url(const struct registry *r, const char *repository, const char *rest);
 bool registry_url_is_ours(const struct registry *r, const char *url);

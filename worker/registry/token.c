@@ -146,10 +146,11 @@ static bool has_path(const char *url)
 static int realm_denied(const struct source_settings *s, const char *what, const char *host,
 			struct err *e)
 {
-	return err_set(e, ERR_DENIED,
-		       "%s names a token service at %s, %s: set provider.source.%s.realm if that is "
-		       "meant",
-		       s->host, host, what, s->host);
+	return err_set(
+		e, ERR_DENIED,
+		"%s names a token service at %s, %s: set provider.source.%s.realm if that is "
+		"meant",
+		s->host, host, what, s->host);
 }
 
 int login_realm(const struct source_settings *s, const char *base, bool plain_http,
@@ -217,8 +218,7 @@ static char *basic_value(const struct source_settings *s)
 
 static bool has_identity_token(const struct login *l)
 {
-	return l->s->username && l->s->password &&
-	       str_eq(secret_value(l->s->username), "<token>");
+	return l->s->username && l->s->password && str_eq(secret_value(l->s->username), "<token>");
 }
 
 static bool has_password(const struct login *l)
@@ -291,7 +291,8 @@ static int token_read(struct login *l, struct token *t, const struct http_respon
 	if (regerr_is_page(http_header(r, "content-type"), body, n))
 		return regerr_page(l->host, "a token", e);
 	if (json_parse(&root, body, n, NULL, NULL) < 0)
-		return err_set(e, ERR_NET, "the token service of %s answered with no JSON", l->host);
+		return err_set(e, ERR_NET, "the token service of %s answered with no JSON",
+			       l->host);
 	value = token_in(root);
 	if (!value) {
 		json_freep(&root);
@@ -330,10 +331,8 @@ static int token_fetch(struct login *l, struct token *t, struct err *e)
 	}
 	if (http_status(r) != 200) {
 		scoped_free char *path = NULL;
-		struct regerr_ask ask = {.what = ASK_TOKEN,
-					 .host = l->host,
-					 .method = "GET",
-					 .user = login_user(l)};
+		struct regerr_ask ask = {
+			.what = ASK_TOKEN, .host = l->host, .method = "GET", .user = login_user(l)};
 
 		http_split(l->realm, NULL, NULL, &path, NULL);
 		ask.path = path;
@@ -370,8 +369,7 @@ static bool token_good(const struct token *t, bool fresh)
 	return t->value && age * 100 < t->life_ms * (fresh ? 50 : 80);
 }
 
-static int value_locked(struct login *l, const char *scope, bool fresh, char **value,
-			struct err *e)
+static int value_locked(struct login *l, const char *scope, bool fresh, char **value, struct err *e)
 {
 	struct token *t;
 
@@ -404,8 +402,7 @@ static void note_scope(struct token *t, const char *scope)
 	t->asked = scope && *scope && !str_starts(scope, "repository:") ? mem_strdup(scope) : NULL;
 }
 
-static int take_bearer(struct login *l, const char *scope, const struct challenge *c,
-		       struct err *e)
+static int take_bearer(struct login *l, const char *scope, const struct challenge *c, struct err *e)
 {
 	char *url = NULL;
 	bool own = false;

@@ -35,7 +35,7 @@ struct upload {
 	char *repository;
 	char *url; /* of the open session, or NULL */
 	enum state state;
-	char *held;	       /* HELD, and the start of a stream; the current piece of PIECES */
+	char *held; /* HELD, and the start of a stream; the current piece of PIECES */
 	size_t held_n, held_cap;
 	uint64_t written;      /* by the caller */
 	uint64_t acknowledged; /* PIECES: the registry has that much */
@@ -235,8 +235,9 @@ static int send_piece(struct upload *u, size_t n, struct err *e)
 		return -1;
 	there = (uint64_t)end;
 	if (there > u->acknowledged + n)
-		return err_set(e, ERR_NET, "%s says it has %" PRIu64 " bytes after %" PRIu64
-			       " were sent", u->r->s->host, there, u->acknowledged + n);
+		return err_set(e, ERR_NET,
+			       "%s says it has %" PRIu64 " bytes after %" PRIu64 " were sent",
+			       u->r->s->host, there, u->acknowledged + n);
 	return move_to(u, there, e); /* less than was sent: the rest goes again */
 }
 
@@ -446,8 +447,7 @@ static int end_stream(struct upload *u, struct err *e)
 }
 
 /* The PUT.  1: the connection broke, nobody knows; 0 done; -1. */
-static int put(struct upload *u, const struct digest *d, const void *body, size_t n,
-	       struct err *e)
+static int put(struct upload *u, const struct digest *d, const void *body, size_t n, struct err *e)
 {
 	scoped(http_response_freep) struct http_response *resp = NULL;
 	scoped_free char *url = mem_strdup(u->url);
@@ -476,8 +476,7 @@ static int put(struct upload *u, const struct digest *d, const void *body, size_
 		return http_status(resp) >= 500 || http_status(resp) == 404 ? 1 : -1;
 	}
 	said = http_header(resp, "docker-content-digest");
-	if (said && digest_parse(&got, said, NULL) == 0 && got.alg == d->alg &&
-	    !digest_eq(&got, d))
+	if (said && digest_parse(&got, said, NULL) == 0 && got.alg == d->alg && !digest_eq(&got, d))
 		return err_class(e, ERR_CORRUPT, CLASS_RETRY, "%s stored %s for %s", u->r->s->host,
 				 said, text);
 	free(take_ptr(u->url)); /* the session is gone */
@@ -511,9 +510,9 @@ static int commit_held(struct upload *u, const struct digest *d, uint64_t size, 
 		if (r < 0 && (why.status == 413 || why.status == 405 || why.status == 411)) {
 			/* a body limit below 2 MiB, or a registry that wants PATCH */
 			if (!u->r->piece && why.status == 413)
-				__atomic_store_n(&u->r->piece, u->held_n / 2 > PIECE_MIN
-								       ? u->held_n / 2
-								       : PIECE_MIN,
+				__atomic_store_n(&u->r->piece,
+						 u->held_n / 2 > PIECE_MIN ? u->held_n / 2
+									   : PIECE_MIN,
 						 __ATOMIC_RELAXED);
 			u->state = UPLOAD_PIECES;
 			return 1;
