@@ -69,7 +69,7 @@ static int explain(const struct settings *s, const struct imageref *source)
 		const char *what = rule_refuses(r, source);
 
 		if (what)
-			printf("rule %s: no, %s is not %s\n", r->name, what,
+			printf("rule %s: no, the %s does not match %s\n", r->name, what,
 			       refusing_pattern(r, what));
 		else
 			printf("rule %s: %s\n", r->name,

@@ -1,11 +1,11 @@
 /* common/httpd.h - HTTP/1.1 server on libevent: listening (TCP, unix, TLS), strict framing, limits,
  * deadlines.
  *
- * The framing rules of reference/http-api.md §7 are applied to the raw bytes before evhttp's
- * lenient parser sees them: what is refused there gets 400 and a closed connection.  One handler
- * for all; it answers now or keeps the request and answers later.  A client that leaves first:
- * on_close is called once, and the request must still be ended with httpd_drop or any reply (which
- * is then thrown away). */
+ * Requests are taken out of the raw bytes by httpframe's strict rules: what it refuses gets 400 (or
+ * 408, 413, 417, 431) and a closed connection, and no handler sees it.  One handler for all; it
+ * answers now or keeps the request and answers later.  A client that leaves first: on_close is
+ * called once, and the request must still be ended with httpd_drop or any reply (which is then
+ * thrown away). */
 #ifndef COMMON_HTTPD_H
 #define COMMON_HTTPD_H
 
@@ -63,9 +63,15 @@ void reply_start(struct request *q, int status, const char *content_type);
 int reply_piece(struct request *q, const void *p, size_t n);
 void reply_end(struct request *q);
 /* Called after each finished reply: for the access log and metrics. */
+/* Ends a request without an answer; its connection is closed. */
+void httpd_drop(struct request *q);
 void httpd_on_done(struct httpd *h,
 		   void (*on)(const struct request *q, int status, uint64_t in_bytes,
 			      uint64_t out_bytes, void *arg),
 		   void *arg);
+/* Called for each refusal that no handler saw; why is static text. */
+void httpd_on_refused(struct httpd *h,
+		      void (*on)(const char *peer, int status, const char *why, void *arg),
+		      void *arg);
 
 #endif

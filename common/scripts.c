@@ -17,6 +17,11 @@
 		".popsection\n");                                                                  \
 	extern const char script_##name[]
 
+SCRIPT(cache_forget, " flags=allow-oom");
+SCRIPT(cache_get, " flags=no-writes");
+SCRIPT(cache_lease, "");
+SCRIPT(cache_put, "");
+SCRIPT(cache_release, " flags=allow-oom");
 SCRIPT(cancel, " flags=allow-oom");
 SCRIPT(claim, " flags=allow-oom");
 SCRIPT(counts, " flags=no-writes");
@@ -38,9 +43,10 @@ SCRIPT(unlock, " flags=allow-oom");
 #name, script_##name                                                               \
 	}
 const struct script scripts[SCRIPTS] = {
-	ROW(cancel), ROW(claim),   ROW(counts),	   ROW(enqueue), ROW(finish),
-	ROW(fsck),   ROW(get),	   ROW(heartbeat), ROW(hello),	 ROW(list),
-	ROW(pause),  ROW(publish), ROW(tick),	   ROW(ticket),	 ROW(unlock),
+	ROW(cache_forget), ROW(cache_get), ROW(cache_lease), ROW(cache_put), ROW(cache_release),
+	ROW(cancel),	   ROW(claim),	   ROW(counts),	     ROW(enqueue),   ROW(finish),
+	ROW(fsck),	   ROW(get),	   ROW(heartbeat),   ROW(hello),     ROW(list),
+	ROW(pause),	   ROW(publish),   ROW(tick),	     ROW(ticket),    ROW(unlock),
 };
 
 int script_find(const char *name)

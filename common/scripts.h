@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-enum { SCRIPTS = 15 };
+enum { SCRIPTS = 20 };
 
 struct script {
 	const char *name; /* "claim" */

@@ -409,7 +409,8 @@ static void size_text(uint64_t v, char to[32])
 	static const struct {
 		const char *unit;
 		uint64_t bytes;
-	} units[] = {{"TiB", TIB}, {"GiB", GIB}, {"MiB", MIB}, {"KiB", KIB}};
+	} units[] = {{"TiB", TIB},	 {"GiB", GIB},	  {"MiB", MIB},
+		     {"GB", 1000000000}, {"MB", 1000000}, {"KiB", KIB}};
 
 	for (size_t i = 0; i < COUNT(units); i++)
 		if (v && v % units[i].bytes == 0) {
@@ -1568,11 +1569,36 @@ static int put_line(struct buf *to, size_t depth, const char *key, const char *v
 	return buf_addf(to, e, "%*s%s:%s%s\n", (int)depth * 2, "", key, *value ? " " : "", value);
 }
 
+/* Double-quoted YAML.  JSON's quoting would not do: YAML folds U+2028 and refuses U+007F. */
+static int put_yaml(struct buf *to, const char *s, struct err *e)
+{
+	int r = buf_add_char(to, '"', e);
+
+	while (*s && r == 0) {
+		unsigned char c = (unsigned char)*s;
+		unsigned more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : c >= 0xc0 ? 1 : 0, code = c;
+
+		if (more && strnlen(s, more + 1) == more + 1 && str_utf8_valid(s, more + 1)) {
+			code = c & (0x3fu >> more);
+			for (unsigned i = 1; i <= more; i++)
+				code = code << 6 | ((unsigned char)s[i] & 0x3f);
+			s += more;
+		}
+		s++;
+		if (code == '"' || code == '\\')
+			r = buf_addf(to, e, "\\%c", (int)code);
+		else if (code >= 0x20 && code < 0x7f)
+			r = buf_add_char(to, (char)code, e);
+		else
+			r = buf_addf(to, e, "\\U%08X", code);
+	}
+	return r < 0 ? -1 : buf_add_char(to, '"', e);
+}
+
 static int put_quoted(struct buf *to, size_t depth, const char *key, const char *value,
 		      struct err *e)
 {
-	if (buf_addf(to, e, "%*s%s: ", (int)depth * 2, "", key) < 0 ||
-	    json_quote(to, value, strlen(value), e) < 0)
+	if (buf_addf(to, e, "%*s%s: ", (int)depth * 2, "", key) < 0 || put_yaml(to, value, e) < 0)
 		return -1;
 	return buf_add_char(to, '\n', e);
 }
@@ -1725,7 +1751,7 @@ static int write_rule(const struct rule *r, size_t depth, struct buf *to, struct
 	bool any = r->host || r->repository || r->tag || r->platforms;
 
 	if (buf_addf(to, e, "%*s- name: ", (int)depth * 2, "") < 0 ||
-	    json_quote(to, r->name, strlen(r->name), e) < 0 || buf_add_char(to, '\n', e) < 0)
+	    put_yaml(to, r->name, e) < 0 || buf_add_char(to, '\n', e) < 0)
 		return -1;
 	if (any && put_line(to, depth + 1, "match", "", e) < 0)
 		return -1;

@@ -40,8 +40,9 @@ struct task_request {
 	size_t n_targets;
 	char *platforms; /* normalised, "" : all */
 	enum task_trigger trigger;
-	char *trace; /* request id */
-	bool pinned; /* tag@digest asked for by a person: superseded means skipped */
+	char *trace;	/* request id */
+	bool pinned;	/* tag@digest asked for by a person: superseded means skipped */
+	uint32_t moves; /* supersessions in a row that led here */
 };
 void task_request_fini(struct task_request *r);
 int task_request_from_rule(struct task_request *r, const struct imageref *source, const char *given,

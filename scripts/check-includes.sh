@@ -22,6 +22,7 @@ rules target -> config
 config -> startup
 config log -> loop tls
 loop tls -> httpd resp
+loop -> notify
 resp config scripts -> redis
 target rules json clock -> task
 redis task -> queue
@@ -43,10 +44,10 @@ layer cache classify publish verify rules blobat limits -> convert
 config -> limits sandbox
 convert limits sandbox startup task -> taskproc
 queue loop httpd taskproc startup convert -> supervisor
-supervisor taskproc startup -> worker_main
-queue httpd startup -> api
+supervisor taskproc startup notify -> worker_main
+queue httpd startup notify -> api
 convert registry oci drivers http config startup blobat rafs -> accelctl
-config loop startup -> acceld
+config loop startup notify -> acceld
 """
 LIBRARIES = {  # header pattern -> the files that may include it
     r'event2?/|^event\.h|^evhttp': ['common/loop.c', 'common/httpd.c', 'common/resp.c', 'common/tls.c'],
@@ -55,9 +56,9 @@ LIBRARIES = {  # header pattern -> the files that may include it
     r'^hiredis': ['common/resp.c'],
     r'^json-c|^json\.h': ['common/json.c'],
     r'^yaml\.h': ['common/config.c'],
-    r'^zlib\.h|^isa-l|^igzip': ['worker/codec/inflate.c', 'worker/codec/blocks.c'],
+    r'^zlib\.h|^isa-l|^igzip': ['worker/codec/inflate.c', 'worker/codec/blocks.c', 'worker/codec/member.c'],
     r'^libdeflate\.h': ['worker/codec/deflate.c'],
-    r'^zstd': ['worker/codec/zstd.c'],
+    r'^zstd': ['worker/codec/zstd.c', 'worker/codec/member.c'],
     r'^lz4': ['worker/codec/lz4.c'],
 }
 FORBIDDEN = [r'\bsystem\s*\(', r'\bpopen\s*\(', r'archive\.h', r'\bmemfd_create\b', r'\btmpfile\b', r'\bmkstemp\b']
@@ -66,7 +67,7 @@ def module(path):
     parts = path.split('/')
     stem = re.sub(r'\.[ch]$', '', parts[-1])
     if parts[0] == 'common':
-        return {'stream_impl': 'stream'}.get(stem, stem)
+        return {'stream_impl': 'stream', 'config_impl': 'config', 'settings': 'config'}.get(stem, stem)
     if parts[0] == 'worker':
         if len(parts) > 2:
             return 'rafs_blake3' if parts[1] == 'rafs' and stem.startswith('blake3') else parts[1]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what acceld needs from Debian 12's packages:  scripts/deps.sh [run] [build] [test]   (default: build)
-#   run     to run the programs        build   to compile them        test    to test them against real peers
+# Installs what acceld needs from Debian 12's packages:  scripts/deps.sh [run] [build] [test] [demo]   (default: build)
+#   run    to run the programs     build  to compile them     test  to test them against real peers     demo  for scripts/demo.sh
 # Needs root, or sudo.  Packages that are there already are left alone.
 set -euo pipefail
 run=(libevent-2.1-7 libevent-openssl-2.1-7 libevent-pthreads-2.1-7 libhiredis0.14 libcurl4 libjson-c5 libyaml-0-2 libssl3 libzstd1
@@ -9,7 +9,8 @@ build=(gcc libc6-dev make pkg-config libevent-dev libhiredis-dev libcurl4-openss
 	libzstd-dev zlib1g-dev libdeflate-dev liblz4-dev libisal-dev)
 test=(clang clang-format clang-tidy libclang-rt-14-dev cppcheck shellcheck libcmocka-dev redis-server docker-registry skopeo
 	buildah umoci containerd runc stargz-snapshotter fuse3 jq python3 zstd lz4 golang-go
-	golang-github-containerd-stargz-snapshotter-dev erofs-utils strace spin mandoc openssl curl attr procps iproute2 git)
+	golang-github-containerd-stargz-snapshotter-dev erofs-utils strace spin mandoc openssl curl attr procps iproute2 git apache2-utils bc)
+demo=(docker-registry skopeo umoci curl apache2-utils bc)
 packages=()
 [ $# -gt 0 ] || set -- build
 for group in "$@"; do
@@ -17,7 +18,8 @@ for group in "$@"; do
 	run) packages+=("${run[@]}") ;;
 	build) packages+=("${build[@]}") ;;
 	test) packages+=("${test[@]}") ;;
-	*) echo "deps.sh: unknown group '$group' (run, build, test)" >&2; exit 2 ;;
+	demo) packages+=("${demo[@]}") ;;
+	*) echo "deps.sh: unknown group '$group' (run, build, test, demo)" >&2; exit 2 ;;
 	esac
 done
 missing=()

@@ -75,14 +75,14 @@ int codec_sniff(struct source **body, enum codec *c, struct err *e)
 {
 	static const uint8_t gzip[3] = {0x1f, 0x8b, 8};
 	const struct peeked *p;
-	uint64_t window;
+	struct zstd_frame f;
 
 	if (peek(body, &p, e) < 0)
 		return -1;
 	*c = CODEC_NONE;
 	if (p->n >= sizeof(gzip) && memcmp(p->head, gzip, sizeof(gzip)) == 0)
 		*c = CODEC_GZIP;
-	else if (p->n >= 4 && zstd_head(p->head, p->n, &window) >= 0)
+	else if (p->n >= 4 && zstd_head(p->head, p->n, &f) >= 0)
 		*c = CODEC_ZSTD;
 	return 0;
 }
@@ -90,17 +90,17 @@ int codec_sniff(struct source **body, enum codec *c, struct err *e)
 int codec_window(struct source **body, enum codec c, uint64_t *window, struct err *e)
 {
 	const struct peeked *p;
-	uint64_t w = 0;
+	struct zstd_frame f = {0};
 
 	if (c == CODEC_ZSTD) {
 		if (peek(body, &p, e) < 0)
 			return -1;
-		if (zstd_head(p->head, p->n, &w) <= 0)
-			w = 0;
+		if (zstd_head(p->head, p->n, &f) <= 0)
+			f.window = 0;
 	} else if (c == CODEC_GZIP) {
-		w = 32 << 10;
+		f.window = 32 << 10;
 	}
-	*window = w;
+	*window = f.window;
 	return 0;
 }
 

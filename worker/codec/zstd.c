@@ -13,6 +13,8 @@
 #include "common/scope.h"
 #include "common/stream_impl.h"
 
+typedef unsigned long long ull;
+
 enum { IN_BYTES = 128 << 10, WINDOW_LOG_MAX = 27 };
 
 struct zstd {
@@ -98,38 +100,42 @@ static uint64_t le_n(const uint8_t *p, size_t n)
 }
 
 /* RFC 8878, 3.1.1.1 */
-int zstd_head(const void *bytes, size_t n, uint64_t *window)
+int zstd_head(const void *bytes, size_t n, struct zstd_frame *f)
 {
 	static const uint8_t id_bytes[4] = {0, 1, 2, 4}, size_bytes[4] = {0, 2, 4, 8};
-	static const uint8_t magic[4] = {0x28, 0xb5, 0x2f, 0xfd},
-			     skippable[4] = {0x50, 0x2a, 0x4d, 0x18};
+	static const uint8_t magic[4] = {0x28, 0xb5, 0x2f, 0xfd};
+	static const uint8_t skippable[4] = {0x50, 0x2a, 0x4d, 0x18};
 	const uint8_t *p = bytes;
-	size_t sizes, at = 5;
-	bool single;
+	size_t sizes, at;
+	bool single, skip;
 
 	for (size_t i = 0; i < 4 && i < n; i++)
 		if (p[i] != magic[i] && (i ? p[i] : p[i] & 0xf0) != skippable[i])
 			return -1;
 	if (n < 4)
 		return 0;
-	if (memcmp(p, magic, 4) != 0) {
-		*window = 0;
-		return (p[0] & 0xf0) == 0x50 && memcmp(p + 1, skippable + 1, 3) == 0 ? 1 : -1;
-	}
+	*f = (struct zstd_frame){0, UINT64_MAX};
+	skip = (p[0] & 0xf0) == skippable[0] && memcmp(p + 1, skippable + 1, 3) == 0;
+	if (skip || memcmp(p, magic, 4) != 0)
+		return skip ? 1 : -1;
 	if (n < 6)
 		return 0;
 	single = p[4] & 0x20;
-	if (!single) {
-		uint64_t base = 1ull << (10 + (p[5] >> 3));
-
-		*window = base + base / 8 * (p[5] & 7);
-		return 1;
-	}
-	sizes = size_bytes[p[4] >> 6] ? size_bytes[p[4] >> 6] : 1;
-	at += id_bytes[p[4] & 3];
+	sizes = size_bytes[p[4] >> 6];
+	if (single && sizes == 0)
+		sizes = 1;
+	at = (single ? 5 : 6) + id_bytes[p[4] & 3];
 	if (n < at + sizes)
 		return 0;
-	*window = le_n(p + at, sizes) + (sizes == 2 ? 256 : 0);
+	if (sizes)
+		f->content = le_n(p + at, sizes) + (sizes == 2 ? 256 : 0);
+	if (single) {
+		f->window = f->content;
+	} else {
+		uint64_t base = 1ull << (10 + (p[5] >> 3));
+
+		f->window = base + base / 8 * (p[5] & 7);
+	}
 	return 1;
 }
 
@@ -138,8 +144,10 @@ struct zstd_in {
 	struct source *from;
 	ZSTD_DCtx *d;
 	bool large_window, eof, in_frame;
-	uint64_t pos; /* in the compressed stream, of buf[at] */
-	size_t at, n; /* unread: buf[at, n) */
+	struct zstd_frame frame;
+	uint64_t unpacked; /* of this frame */
+	uint64_t pos;	   /* in the compressed stream, of buf[at] */
+	size_t at, n;	   /* unread: buf[at, n) */
 	uint8_t buf[IN_BYTES];
 };
 
@@ -163,25 +171,35 @@ static int fill(struct zstd_in *z, struct err *e)
 /* At a frame's start. 1: a frame that may be read; 0: the end. */
 static int frame_start(struct zstd_in *z, struct err *e)
 {
-	uint64_t window = 0;
+	uint64_t most = z->large_window ? ZSTD_WINDOW_LARGE : ZSTD_WINDOW_NORMAL;
 	int r;
 
 	if (z->n - z->at < ZSTD_HEAD_MAX && fill(z, e) < 0)
 		return -1;
 	if (z->n == z->at && z->pos > 0)
 		return 0;
-	r = zstd_head(z->buf + z->at, z->n - z->at, &window);
+	r = zstd_head(z->buf + z->at, z->n - z->at, &z->frame);
 	if (r < 0)
-		return err_set(e, ERR_CORRUPT, "no zstd frame starts at byte %llu",
-			       (unsigned long long)z->pos);
+		return err_set(e, ERR_CORRUPT, "no zstd frame starts at byte %llu", (ull)z->pos);
 	if (r == 0)
 		return err_set(e, ERR_CORRUPT, "zstd stream is truncated after %llu bytes",
-			       (unsigned long long)(z->pos + z->n - z->at));
-	if (window > (z->large_window ? ZSTD_WINDOW_LARGE : ZSTD_WINDOW_NORMAL))
+			       (ull)(z->pos + z->n - z->at));
+	if (z->frame.window > most)
 		return err_set(e, ERR_LIMIT, "zstd window of %llu bytes is over %llu",
-			       (unsigned long long)window,
-			       z->large_window ? ZSTD_WINDOW_LARGE : ZSTD_WINDOW_NORMAL);
+			       (ull)z->frame.window, (ull)most);
+	z->unpacked = 0;
 	return 1;
+}
+
+/* libzstd itself compares only where the caller's buffer is large enough for the whole frame. */
+static int frame_end(const struct zstd_in *z, struct err *e)
+{
+	if (z->frame.content != UINT64_MAX && z->unpacked != z->frame.content)
+		return err_set(e, ERR_CORRUPT,
+			       "zstd frame that ends at byte %llu unpacks to %llu bytes, its "
+			       "header says %llu",
+			       (ull)z->pos, (ull)z->unpacked, (ull)z->frame.content);
+	return 0;
 }
 
 static ssize_t zstd_in_read(struct source *s, void *buf, size_t n, struct err *e)
@@ -208,10 +226,13 @@ static ssize_t zstd_in_read(struct source *s, void *buf, size_t n, struct err *e
 					       ? ERR_SYSTEM
 					       : ERR_CORRUPT,
 				       "zstd stream is broken near byte %llu: %s",
-				       (unsigned long long)(z->pos + in.pos), ZSTD_getErrorName(r));
+				       (ull)(z->pos + in.pos), ZSTD_getErrorName(r));
 		z->at += in.pos;
 		z->pos += in.pos;
+		z->unpacked += out.pos;
 		z->in_frame = r != 0;
+		if (!z->in_frame && frame_end(z, e) < 0)
+			return -1;
 		if (out.pos > 0)
 			return (ssize_t)out.pos;
 		if (z->in_frame && z->at == z->n) {
@@ -220,7 +241,7 @@ static ssize_t zstd_in_read(struct source *s, void *buf, size_t n, struct err *e
 			if (z->at == z->n)
 				return err_set(e, ERR_CORRUPT,
 					       "zstd stream is truncated after %llu bytes",
-					       (unsigned long long)z->pos);
+					       (ull)z->pos);
 		}
 	}
 }

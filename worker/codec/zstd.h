@@ -22,9 +22,13 @@ int zstd_unpack(struct zstd *z, const void *in, size_t n, void *out, size_t cap,
 const char *zstd_version(void);
 
 enum { ZSTD_HEAD_MAX = 18 }; /* bytes that zstd_head may need */
-/* What the first bytes of a frame say.  1: *window is set (0 for a skippable frame); 0: n bytes are
- * too few; -1: no frame starts like this. */
-int zstd_head(const void *p, size_t n, uint64_t *window);
+struct zstd_frame {
+	uint64_t window;  /* 0: a skippable frame */
+	uint64_t content; /* bytes it unpacks to; UINT64_MAX: it does not say */
+};
+/* What the first bytes of a frame say.  1: *f is set; 0: n bytes are too few; -1: no frame starts
+ * like this. */
+int zstd_head(const void *p, size_t n, struct zstd_frame *f);
 
 #define ZSTD_WINDOW_NORMAL (8ull << 20)
 #define ZSTD_WINDOW_LARGE (128ull << 20)

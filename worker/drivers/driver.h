@@ -81,6 +81,21 @@ struct manifest_list { /* manifests that must be pushed by digest beside the new
 	size_t n, cap;
 };
 
+/* Where a converted manifest came from. */
+struct driver_source {
+	const char *reference; /* normalized: "docker.io/library/x:tag" */
+	const struct digest
+		*digest; /* of the source: the index, when platforms left one child of an index */
+	const struct descriptor *manifest; /* of this platform's source manifest */
+};
+struct index_child { /* one converted platform, in source order */
+	const struct descriptor
+		*from; /* of the source manifest; platform.set if an index gave one */
+	const struct manifest *src;
+	const struct imageconfig *cfg; /* the source's */
+	const struct descriptor *done; /* of the converted manifest */
+};
+
 struct driver {
 	const char *name;
 	/* Cache key: what of the options shapes a layer's bytes.  Equal: one conversion is shared.
@@ -125,11 +140,15 @@ struct driver {
 		      const struct layer_result *r, size_t n, struct manifest *to,
 		      struct imageconfig *cfg, struct err *e);
 	void (*image_close)(struct drv_image *im);
+	/* NULL, or: marks on the new manifest that name where it came from (Nydus: annotations,
+	 * subject).  After finish, before the manifest is written. */
+	void (*mark)(const struct target *t, const struct driver_source *from, struct manifest *to);
 	/* NULL: the converted children in source order.  Else (merge_manifest) src is NULL when the
-	 * source was no index. */
-	int (*index)(const struct target *t, const struct index *src, const struct descriptor *done,
-		     size_t n, struct blob_store *blobs, struct manifest_list *push,
-		     struct index *to, struct err *e);
+	 * source was no index; returns 1 when it made an index in `to` (to be published even for
+	 * one child), 0: the same as NULL. */
+	int (*index)(const struct target *t, const struct index *src,
+		     const struct index_child *child, size_t n, struct blob_store *blobs,
+		     struct manifest_list *push, struct index *to, struct err *e);
 	/* One image left of an index: a plain manifest (Nydus), or an index of one (eStargz), as
 	 * upstream. */
 	bool index_of_one;
@@ -145,5 +164,11 @@ struct driver {
 extern const struct driver
 	*const drivers[DRIVERS]; /* a new format: one new file, one line in this list */
 const struct driver *driver_of(const struct target *t);
+extern const struct driver estargz_driver;
+
+/* `finish` of formats whose layers are tars: layers, diff_ids, OCI types; what an earlier
+ * conversion left of annotations goes. */
+int driver_finish_tars(const struct descriptor *done, const struct layer_result *r, size_t n,
+		       struct manifest *to, struct imageconfig *cfg, struct err *e);
 
 #endif
