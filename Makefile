@@ -114,9 +114,10 @@ DRIVERS := $(patsubst tests/integration/%.c,$(O)/integration/%,$(wildcard tests/
 $(O)/integration/%: $(O)/tests/integration/%.o $(LIBWORKER) $(LIBCOMMON)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS)
-tests-built: all $(UNIT) $(FUZZ)
 
-check: all $(UNIT) $(FUZZ)
+tests-built: all $(UNIT) $(FUZZ) $(DRIVERS)
+
+check: all $(UNIT) $(FUZZ) $(DRIVERS)
 	$(MAKE) VARIANT=fault all
 	tests/run.sh --variant $(VARIANT) unit fuzz integration
 

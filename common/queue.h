@@ -147,10 +147,13 @@ struct queue_counts {
 	uint64_t ready, running, delayed, finished, dead, oldest_ms;
 	uint64_t total_done, total_failed, total_cancelled, total_retry, total_stale, total_joined,
 		total_expired;
+	uint64_t total_accepted, total_crashed, total_echo, total_dead; /* dead: of the failed */
+	uint64_t kept_bytes; /* of finished tasks, about */
 };
 void queue_counts(struct queue *q,
 		  void (*on)(const struct queue_counts *c, const struct err *e, void *arg),
 		  void *arg);
+/* findings: n lines, each what is wrong with what; "" when nothing is. */
 void queue_fsck(struct queue *q, bool repair,
 		void (*on)(const char *findings, size_t n, const struct err *e, void *arg),
 		void *arg);

@@ -426,6 +426,8 @@ static void failed_step(struct redis *r, const struct reply *reply, const char *
 		refuse(r, ERR_DENIED, "it wants a login: set redis.password_file", "");
 	else if (str_eq(what, "login"))
 		refuse(r, ERR_DENIED, "login refused: ", reply->str);
+	else if (e.code == ERR_DENIED && str_eq(what, "hello"))
+		refuse(r, ERR_DENIED, "this user may not use " REDIS_PREFIX "*: ", reply->str);
 	else
 		resp_drop(r->resp, &e);
 }

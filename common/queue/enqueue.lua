@@ -66,7 +66,7 @@ call('HSET', P .. 't:' .. id, 'st', st, 'v', 1, 'b', band, 'g', g, 'r', r, 'dk',
 if ARGV[13] ~= '' then call('HSET', P .. 't:' .. id, 'parent', ARGV[13]) end
 call('SET', P .. 'p:' .. id, ARGV[6])
 call('SET', P .. 'd:' .. dk, id)
-call('ZADD', P .. 'all', now, id)
+call('ZADD', P .. 'all', string.format('%.3f', us / 1000), id) -- finer than ms: the list is in order of arrival
 call('HINCRBY', P .. 'grp', g, 1)
 count('accepted')
 if delay > 0 then

@@ -1,0 +1,1129 @@
+/* common/queue.c - see queue.h.  One section an operation: build the arguments of the script, read
+ * its reply. */
+#include "common/queue.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/buf.h"
+#include "common/clock.h"
+#include "common/config.h"
+#include "common/digest.h"
+#include "common/err.h"
+#include "common/json.h"
+#include "common/mem.h"
+#include "common/redis.h"
+#include "common/scope.h"
+#include "common/str.h"
+
+enum {
+	LOCK_MS = 60 * 1000,
+	OWN_S = 7 * 24 * 3600,
+	DAY_S = 24 * 3600,
+	TICK_BATCH = 100,
+	FIELD = 64, /* longest field of a task's hash */
+	REASON = 1024,
+	RESULT_BYTES = 192 << 10,
+	LIST_LOOK = 2000, /* records a filtering script looks at */
+	LIST_ROUNDS = 50, /* scripts of one filtered list */
+	FSCK_PAGE = 500,
+	FSCK_BYTES = 256 << 10,
+	EVENTS = 500,
+	PAUSE_MAX_MS = 3600 * 1000,
+};
+
+struct queue {
+	struct redis *redis;
+	const struct settings *settings;
+};
+
+struct queue *queue_new(struct redis *r, const struct settings *s)
+{
+	struct queue *q = mem_zalloc(sizeof(*q));
+
+	q->redis = r;
+	q->settings = s;
+	return q;
+}
+
+void queue_freep(struct queue **q)
+{
+	free(*q);
+	*q = NULL;
+}
+
+void queue_settings(struct queue *q, const struct settings *s)
+{
+	q->settings = s;
+}
+
+/* ---- arguments */
+
+struct args {
+	char **v;
+	size_t *lens;
+	size_t n, cap, lens_cap;
+};
+
+static void put_n(struct args *a, const char *p, size_t n)
+{
+	size_t at = a->n;
+
+	mem_grow(a->v, at, a->cap);
+	mem_grow(a->lens, at, a->lens_cap);
+	a->v[a->n] = mem_strndup(p, n);
+	a->lens[a->n++] = n;
+}
+
+static void put(struct args *a, const char *s)
+{
+	put_n(a, s ? s : "", s ? strlen(s) : 0);
+}
+
+static void put_u(struct args *a, uint64_t v)
+{
+	char text[24];
+
+	put_n(a, text, (size_t)snprintf(text, sizeof(text), "%llu", (unsigned long long)v));
+}
+
+/* Into a field of the hash or a line of a list: bounded, and without what could lie on a terminal.
+ */
+static void put_clean(struct args *a, const char *s, size_t max)
+{
+	char text[REASON + 1];
+
+	str_copy(text, max < REASON ? max + 1 : sizeof(text), s ? s : "");
+	str_clean(text);
+	put(a, text);
+}
+
+static void args_fini(struct args *a)
+{
+	for (size_t i = 0; i < a->n; i++)
+		free(a->v[i]);
+	free(a->v);
+	free(a->lens);
+}
+
+/* Registries and groups are names from outside: in keys and fields a long one is a hash. */
+static void put_name(struct args *a, const char *name)
+{
+	char hex[DIGEST_TEXT];
+	struct digest d;
+
+	if (strlen(name) <= FIELD) {
+		put(a, name);
+		return;
+	}
+	digest_of(&d, DIGEST_SHA256, name, strlen(name));
+	put_n(a, digest_hex(&d, hex), 32);
+}
+
+static void put_hash(struct args *a, const char *reference)
+{
+	char hex[DIGEST_TEXT];
+	struct digest d;
+
+	digest_of(&d, DIGEST_SHA256, reference, strlen(reference));
+	put(a, digest_hex(&d, hex));
+}
+
+/* "sha256:<hex>" -> <hex>; anything else -> "" */
+static void put_digest(struct args *a, const char *text)
+{
+	char hex[DIGEST_TEXT];
+	struct digest d;
+
+	put(a, text && digest_parse(&d, text, NULL) == 0 ? digest_hex(&d, hex) : "");
+}
+
+static void put_retention(struct args *a, const struct settings *s)
+{
+	put_u(a, s->queue.keep_finished);
+	put_u(a, s->queue.keep_finished_ms);
+	put_u(a, s->queue.keep_dead);
+	put_u(a, s->queue.keep_dead_ms);
+	put_u(a, s->queue.keep_bytes);
+}
+
+/* ---- replies */
+
+static const struct reply *element(const struct reply *r, size_t i)
+{
+	return r->kind == REPLY_ARRAY && i < r->n ? r->element[i] : NULL;
+}
+
+static const char *text_at(const struct reply *r, size_t i)
+{
+	const struct reply *v = element(r, i);
+
+	return v && v->kind == REPLY_STR ? v->str : NULL;
+}
+
+static int64_t int_at(const struct reply *r, size_t i)
+{
+	const struct reply *v = element(r, i);
+
+	if (v && v->kind == REPLY_STR)
+		return strtoll(v->str, NULL, 10);
+	return v && v->kind == REPLY_INT ? v->integer : 0;
+}
+
+static bool is(const struct reply *r, const char *word)
+{
+	return str_eq(text_at(r, 0), word);
+}
+
+static const struct err *strange(struct err *e, const char *script, const struct reply *r)
+{
+	const char *word = text_at(r, 0);
+
+	err_set(e, ERR_BUG, "the queue's script %s answered '%.80s'", script, word ? word : "?");
+	return e;
+}
+
+/* What an operation remembers until its reply: whom to call, and what the answer is about. */
+struct op {
+	void *arg;
+	struct redis *redis;
+	union {
+		void (*enqueue)(const struct enqueue_result *, const struct err *, void *);
+		void (*claim)(const struct claimed *, const struct err *, void *);
+		void (*heartbeat)(const enum beat *, size_t, const struct err *, void *);
+		void (*finish)(enum finish_outcome, enum task_state, const struct err *, void *);
+		void (*ticket)(uint64_t, const struct err *, void *);
+		void (*publish)(const struct published *, const struct err *, void *);
+		void (*plain)(const struct err *, void *);
+		void (*cancel)(enum cancel_outcome, const struct err *, void *);
+		void (*tick)(const struct ticked *, const struct err *, void *);
+		void (*get)(const struct task *, const struct err *, void *);
+		void (*list)(const struct task *, size_t, uint64_t, const struct err *, void *);
+		void (*counts)(const struct queue_counts *, const struct err *, void *);
+		void (*fsck)(const char *, size_t, const struct err *, void *);
+		void (*events)(const char *, const char *const *, const char *const *, size_t, bool,
+			       const struct err *, void *);
+		void (*hint)(bool, const struct err *, void *);
+	} on;
+	/* heartbeat */
+	size_t n;
+	/* list */
+	struct task *tasks;
+	size_t n_tasks, cap_tasks;
+	char *status, *phase, *source;
+	uint64_t offset, rank, seen;
+	uint32_t limit, rounds;
+	/* fsck */
+	struct buf findings;
+	size_t index;
+	bool flag; /* fsck: repair; events: a gap */
+	/* events */
+	char after[48];
+};
+
+static struct op *op_new(struct redis *r, void *arg)
+{
+	struct op *o = mem_zalloc(sizeof(*o));
+
+	o->redis = r;
+	o->arg = arg;
+	buf_init(&o->findings, FSCK_BYTES);
+	return o;
+}
+
+static void op_freep(struct op **po)
+{
+	struct op *o = *po;
+
+	if (!o)
+		return;
+	for (size_t i = 0; i < o->n_tasks; i++)
+		task_fini(&o->tasks[i]);
+	free(o->tasks);
+	free(o->status);
+	free(o->phase);
+	free(o->source);
+	buf_fini(&o->findings);
+	free(o);
+	*po = NULL;
+}
+
+static void run(struct redis *r, const char *script, struct args *a, redis_fn *on, struct op *o)
+{
+	redis_script(r, script, 0, a->n, (const char *const *)a->v, a->lens, on, o);
+	args_fini(a);
+}
+
+/* ---- enqueue */
+
+static void on_enqueue(const struct reply *r, const struct err *e, void *arg)
+{
+	static const struct {
+		const char *word;
+		enum enqueue_outcome outcome;
+	} words[] = {{"OK", ENQUEUED},
+		     {"DUP", ENQUEUE_JOINED},
+		     {"FULL", ENQUEUE_FULL},
+		     {"FULLG", ENQUEUE_GROUP_FULL},
+		     {"ECHO", ENQUEUE_ECHO}};
+	scoped(op_freep) struct op *o = arg;
+	struct enqueue_result res = {0};
+	struct err bad;
+
+	if (e) {
+		o->on.enqueue(NULL, e, o->arg);
+		return;
+	}
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (is(r, words[i].word)) {
+			res.outcome = words[i].outcome;
+			str_copy(res.id, sizeof(res.id), text_at(r, 1) ? text_at(r, 1) : "");
+			o->on.enqueue(&res, NULL, o->arg);
+			return;
+		}
+	o->on.enqueue(NULL, strange(&bad, "enqueue", r), o->arg);
+}
+
+static void fail_enqueue(struct queue *q, const struct err *why, struct op *o);
+
+void queue_enqueue(struct queue *q, const struct enqueue *c,
+		   void (*on)(const struct enqueue_result *r, const struct err *e, void *arg),
+		   void *arg)
+{
+	const struct task_request *rq = c->request;
+	const struct settings *s = q->settings;
+	struct op *o = op_new(q->redis, arg);
+	struct args a = {0};
+	struct buf request;
+	struct imageref to;
+	struct err e;
+	char dedup[65], tenant[256], group[512], text[IMAGEREF_TEXT];
+
+	o->on.enqueue = on;
+	buf_init(&request, 16 << 10);
+	if (!task_id_valid(c->id)) {
+		err_set(&e, ERR_BUG, "'%.60s' is no task id", c->id);
+		fail_enqueue(q, &e, o);
+		return;
+	}
+	if (task_request_write(rq, &request, &e) < 0 ||
+	    target_dedup_key(&rq->source, rq->targets, rq->n_targets, rq->platforms, dedup, &e) <
+		    0) {
+		buf_fini(&request);
+		fail_enqueue(q, &e, o);
+		return;
+	}
+	imageref_tenant(&rq->source, tenant);
+	snprintf(group, sizeof(group), "%s|%s", tenant, rq->source.host);
+	put(&a, c->id);
+	put(&a, dedup);
+	put_name(&a, group);
+	put_name(&a, rq->source.host);
+	put_u(&a, c->band);
+	put_n(&a, request.data, request.len);
+	put_u(&a, s->queue.max_open);
+	put_u(&a, s->queue.max_group);
+	put_u(&a, c->delay_ms);
+	put_u(&a, s->queue.max_attempts);
+	put_u(&a, c->fresh_ms);
+	put_u(&a, s->queue.deadline_ms);
+	put(&a, c->parent);
+	put_digest(&a, c->event_digest);
+	put(&a, digest_is_set(&rq->source.digest) ? "0" : "1");
+	for (size_t i = 0; i < rq->n_targets; i++)
+		if (target_ref(&rq->targets[i], &rq->source, &to, NULL) == 0)
+			put_hash(&a, imageref_text(&to, text));
+	buf_fini(&request);
+	run(q->redis, "enqueue", &a, on_enqueue, o);
+}
+
+/* A call that cannot be made: told like any other answer, never inside the call.  PING carries it.
+ */
+static void on_failed(const struct reply *r, const struct err *e, void *arg)
+{
+	scoped(op_freep) struct op *o = arg;
+	struct err why;
+
+	if (e && e->code == ERR_CANCELLED) {
+		o->on.enqueue(NULL, e, o->arg);
+		return;
+	}
+	err_set(&why, (enum err_code)o->n, "%s", o->findings.data);
+	o->on.enqueue(NULL, &why, o->arg);
+}
+
+static void fail_enqueue(struct queue *q, const struct err *why, struct op *o)
+{
+	o->n = (size_t)why->code;
+	buf_add_str(&o->findings, why->text, NULL);
+	redis_call(q->redis, 0, 1, (const char *const[]){"PING"}, NULL, on_failed, o);
+}
+
+/* ---- claim */
+
+static void on_claim(const struct reply *r, const struct err *e, void *arg)
+{
+	scoped(op_freep) struct op *o = arg;
+	struct claimed c = {.next_due_ms = UINT64_MAX};
+	const struct reply *request;
+	struct err bad;
+
+	if (e) {
+		o->on.claim(NULL, e, o->arg);
+		return;
+	}
+	request = element(r, 3);
+	if (is(r, "TASK") && text_at(r, 1) && request && request->kind == REPLY_STR) {
+		c.kind = CLAIM_TASK;
+		str_copy(c.id, sizeof(c.id), text_at(r, 1));
+		c.epoch = (uint64_t)int_at(r, 2);
+		c.request = request->str;
+		c.request_n = request->n;
+		c.attempt = (uint32_t)int_at(r, 4);
+		c.crashes = (uint32_t)int_at(r, 5);
+		c.enqueued_ms = int_at(r, 6);
+		/* A span by Redis's clock, an instant by ours: two machines' clocks need not agree.
+		 */
+		c.deadline_ms = (uint64_t)(clock_wall_ms() + int_at(r, 7));
+		c.replay = str_eq(text_at(r, 8), "replay");
+	} else if (is(r, "EMPTY")) {
+		c.kind = CLAIM_EMPTY;
+		if (int_at(r, 1) >= 0)
+			c.next_due_ms = (uint64_t)int_at(r, 1);
+	} else if (is(r, "PAUSED")) {
+		c.kind = CLAIM_PAUSED;
+	} else {
+		o->on.claim(NULL, strange(&bad, "claim", r), o->arg);
+		return;
+	}
+	o->on.claim(&c, NULL, o->arg);
+}
+
+void queue_claim(struct queue *q, const char *worker, const char nonce[QUEUE_NONCE],
+		 void (*on)(const struct claimed *c, const struct err *e, void *arg), void *arg)
+{
+	struct op *o = op_new(q->redis, arg);
+	struct args a = {0};
+
+	o->on.claim = on;
+	put_clean(&a, worker, FIELD);
+	put_n(&a, nonce, strnlen(nonce, QUEUE_NONCE - 1));
+	put_u(&a, q->settings->queue.lease_ms);
+	run(q->redis, "claim", &a, on_claim, o);
+}
+
+/* ---- heartbeat */
+
+static void on_heartbeat(const struct reply *r, const struct err *e, void *arg)
+{
+	static const char *const words[] = {"OK", "CANCEL", "LOST", "GONE"}; /* as enum beat */
+	scoped(op_freep) struct op *o = arg;
+	scoped_free enum beat *b = mem_array(o->n + 1, sizeof(*b));
+	struct err bad;
+
+	if (!e && (r->kind != REPLY_ARRAY || r->n != o->n))
+		e = strange(&bad, "heartbeat", r);
+	for (size_t i = 0; !e && i < o->n; i++) {
+		size_t k = 0;
+
+		while (k < 4 && !str_eq(words[k], text_at(r, i)))
+			k++;
+		if (k == 4)
+			e = strange(&bad, "heartbeat", r);
+		b[i] = (enum beat)k;
+	}
+	o->on.heartbeat(e ? NULL : b, e ? 0 : o->n, e, o->arg);
+}
+
+void queue_heartbeat(struct queue *q, const struct heartbeat *b, size_t n,
+		     void (*on)(const enum beat *b, size_t n, const struct err *e, void *arg),
+		     void *arg)
+{
+	struct op *o = op_new(q->redis, arg);
+	struct args a = {0};
+
+	o->on.heartbeat = on;
+	o->n = n;
+	put_u(&a, q->settings->queue.lease_ms);
+	for (size_t i = 0; i < n; i++) {
+		put(&a, b[i].id);
+		put(&a, b[i].nonce);
+		put_clean(&a, b[i].progress, FIELD);
+	}
+	run(q->redis, "heartbeat", &a, on_heartbeat, o);
+}
+
+/* ---- finish */
+
+static void on_finish(const struct reply *r, const struct err *e, void *arg)
+{
+	scoped(op_freep) struct op *o = arg;
+	enum task_state now = TASK_FAILED;
+	struct err bad;
+
+	if (!e && is(r, "GONE")) {
+		o->on.finish(FINISH_GONE, now, NULL, o->arg);
+		return;
+	}
+	if (!e && (!(is(r, "OK") || is(r, "STALE")) || task_state_parse(text_at(r, 1), &now) < 0))
+		e = strange(&bad, "finish", r);
+	o->on.finish(e || is(r, "STALE")	       ? FINISH_STALE
+		     : str_eq(text_at(r, 2), "replay") ? FINISH_REPLAY
+						       : FINISH_OK,
+		     now, e, o->arg);
+}
+
+void queue_finish(struct queue *q, const struct finish *f,
+		  void (*on)(enum finish_outcome o, enum task_state now, const struct err *e,
+			     void *arg),
+		  void *arg)
+{
+	static const char *const words[] = {"done",    "failed", "cancelled", "retry",
+					    "release", "wait",	 "crashed"};
+	struct op *o = op_new(q->redis, arg);
+	struct args a = {0};
+	size_t n = f->result_json ? strlen(f->result_json) : 0;
+
+	o->on.finish = on;
+	put(&a, f->id);
+	put(&a, f->nonce);
+	put(&a, words[f->outcome]);
+	put_clean(&a, f->code, FIELD);
+	put_clean(&a, f->reason, REASON);
+	put_u(&a, f->delay_ms);
+	put_u(&a, f->fresh_ms);
+	put(&a, f->skipped ? "1" : "");
+	put_u(&a, f->source_size);
+	put_u(&a, f->target_size);
+	/* A result must never keep a task from ending: one that is too long is left out. */
+	put(&a, f->attempt_json && strlen(f->attempt_json) <= 8192 && !strchr(f->attempt_json, '\n')
+			? f->attempt_json
+			: "");
+	put(&a, n > RESULT_BYTES ? "{\"truncated\":true}" : f->result_json);
+	put_u(&a, q->settings->queue.max_crash);
+	put_retention(&a, q->settings);
+	run(q->redis, "finish", &a, on_finish, o);
+}
+
+/* ---- publishing */
+
+static void on_ticket(const struct reply *r, const struct err *e, void *arg)
+{
+	scoped(op_freep) struct op *o = arg;
+	struct err bad;
+
+	if (!e && is(r, "LOST")) {
+		err_set(&bad, ERR_CANCELLED, "the lease was lost");
+		e = &bad;
+	} else if (!e && !is(r, "OK")) {
+		e = strange(&bad, "ticket", r);
+	}
+	o->on.ticket(e ? 0 : (uint64_t)int_at(r, 1), e, o->arg);
+}
+
+static uint64_t published_s(const struct queue *q)
+{
+	return q->settings->queue.deadline_ms / 1000 + DAY_S;
+}
+
+void queue_ticket(struct queue *q, const char *id, const char *nonce, const char *target,
+		  void (*on)(uint64_t ticket, const struct err *e, void *arg), void *arg)
+{
+	struct op *o = op_new(q->redis, arg);
+	struct args a = {0};
+
+	o->on.ticket = on;
+	put(&a, id);
+	put(&a, nonce);
+	put_hash(&a, target);
+	put_u(&a, published_s(q));
+	run(q->redis, "ticket", &a, on_ticket, o);
+}
+
+static void on_publish(const struct reply *r, const struct err *e, void *arg)
+{
+	static const struct {
+		const char *word;
+		enum publish_outcome outcome;
+	} words[] = {{"OK", PUBLISH_GRANTED},	    {"SUPERSEDED", PUBLISH_SUPERSEDED},
+		     {"BUSY", PUBLISH_BUSY},	    {"WAIT", PUBLISH_WAIT},
+		     {"LOST", PUBLISH_LOST},	    {"CANCELLED", PUBLISH_CANCELLED},
+		     {"CONFLICT", PUBLISH_CONFLICT}};
+	scoped(op_freep) struct op *o = arg;
+	struct published p = {0};
+	struct err bad;
+
+	if (e) {
+		o->on.publish(NULL, e, o->arg);
+		return;
+	}
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (is(r, words[i].word)) {
+			p.outcome = words[i].outcome;
+			if (p.outcome == PUBLISH_GRANTED) {
+				p.valid_ms = (uint64_t)int_at(r, 1);
+				p.takeover = int_at(r, 2) != 0;
+			} else if (p.outcome == PUBLISH_CONFLICT) {
+				str_copy(p.other, sizeof(p.other),
+					 text_at(r, 1) ? text_at(r, 1) : "");
+			}
+			o->on.publish(&p, NULL, o->arg);
+			return;
+		}
+	o->on.publish(NULL, strange(&bad, "publish", r), o->arg);
+}
+
+void queue_publish(struct queue *q, const struct publish *p,
+		   void (*on)(const struct published *p, const struct err *e, void *arg), void *arg)
+{
+	struct op *o = op_new(q->redis, arg);
+	struct args a = {0};
+
+	o->on.publish = on;
+	put(&a, p->id);
+	put(&a, p->nonce);
+	put_hash(&a, p->target);
+	put_clean(&a, p->source, IMAGEREF_TEXT);
+	put_u(&a, p->ticket);
+	put_u(&a, q->settings->queue.lease_ms);
+	put_u(&a, LOCK_MS);
+	put_u(&a, OWN_S);
+	put_u(&a, published_s(q));
+	for (size_t i = 0; i < p->n_digests; i++)
+		if (digest_parse(&(struct digest){0}, p->digests[i], NULL) == 0)
+			put_digest(&a, p->digests[i]);
+	run(q->redis, "publish", &a, on_publish, o);
+}
+
+static void on_plain(const struct reply *r, const struct err *e, void *arg)
+{
+	scoped(op_freep) struct op *o = arg;
+
+	o->on.plain(e, o->arg);
+}
+
+void queue_unlock(struct queue *q, const char nonce[QUEUE_NONCE], const char *target,
+		  void (*on)(const struct err *e, void *arg), void *arg)
+{
+	struct op *o = op_new(q->redis, arg);
+	struct args a = {0};
+
+	o->on.plain = on;
+	put_n(&a, nonce, strnlen(nonce, QUEUE_NONCE - 1));
+	put_hash(&a, target);
+	run(q->redis, "unlock", &a, on_plain, o);
+}
+
+/* ---- cancel, tick, pause */
+
+static void on_cancel(const struct reply *r, const struct err *e, void *arg)
+{
+	scoped(op_freep) struct op *o = arg;
+	enum cancel_outcome to = CANCEL_GONE;
+	struct err bad;
+
+	if (e)
+		;
+	else if (is(r, "OK"))
+		to = str_eq(text_at(r, 1), "cancelling") ? CANCEL_FLAGGED : CANCEL_DONE;
+	else if (is(r, "TERMINAL"))
+		to = CANCEL_TERMINAL;
+	else if (is(r, "TOOLATE"))
+		to = CANCEL_TOO_LATE;
+	else if (!is(r, "GONE"))
+		e = strange(&bad, "cancel", r);
+	o->on.cancel(to, e, o->arg);
+}
+
+void queue_cancel(struct queue *q, const char *id,
+		  void (*on)(enum cancel_outcome o, const struct err *e, void *arg), void *arg)
+{
+	struct op *o = op_new(q->redis, arg);
+	struct args a = {0};
+
+	o->on.cancel = on;
+	put_clean(&a, id, TASK_ID - 1);
+	run(q->redis, "cancel", &a, on_cancel, o);
+}
+
+static void on_tick(const struct reply *r, const struct err *e, void *arg)
+{
+	scoped(op_freep) struct op *o = arg;
+	struct ticked t = {0};
+	struct err bad;
+
+	if (!e && (r->kind != REPLY_ARRAY || r->n != 4))
+		e = strange(&bad, "tick", r);
+	if (!e) {
+		t.expired = (uint64_t)int_at(r, 0);
+		t.promoted = (uint64_t)int_at(r, 1);
+		t.ended = (uint64_t)int_at(r, 2);
+		t.grace = int_at(r, 3) != 0;
+	}
+	o->on.tick(e ? NULL : &t, e, o->arg);
+}
+
+void queue_tick(struct queue *q, void (*on)(const struct ticked *t, const struct err *e, void *arg),
+		void *arg)
+{
+	const struct settings *s = q->settings;
+	struct op *o = op_new(q->redis, arg);
+	struct args a = {0};
+
+	o->on.tick = on;
+	put_u(&a, s->queue.lease_ms);
+	put_u(&a, s->queue.max_gap_ms);
+	put_u(&a, TICK_BATCH);
+	put_retention(&a, s);
+	put_u(&a, s->queue.registry_limit);
+	for (size_t i = 0; i < s->n_sources; i++) {
+		put_name(&a, s->source[i].host);
+		put_u(&a, s->source[i].max_running ? s->source[i].max_running
+						   : s->queue.registry_limit);
+	}
+	run(q->redis, "tick", &a, on_tick, o);
+}
+
+void queue_pause_registry(struct queue *q, const char *registry, uint64_t ms,
+			  void (*on)(const struct err *e, void *arg), void *arg)
+{
+	struct op *o = op_new(q->redis, arg);
+	struct args a = {0};
+
+	o->on.plain = on;
+	put_name(&a, registry);
+	put_u(&a, ms == 0 ? 1 : ms > PAUSE_MAX_MS ? PAUSE_MAX_MS : ms);
+	run(q->redis, "pause", &a, on_plain, o);
+}
+
+/* ---- reading: the order of lib.lua's view */
+
+enum {
+	V_ST,
+	V_TOK,
+	V_WK,
+	V_ATT,
+	V_MAX,
+	V_CRASH,
+	V_ENQ,
+	V_START,
+	V_FIN,
+	V_CXL,
+	V_PROG,
+	V_JOINS,
+	V_PARENT,
+	V_CODE,
+	V_SKIP,
+	V_WAIT,
+	V_SS,
+	V_TS,
+	V_DEAD,
+	V_B,
+	V_EXP,
+	V_REQUEST,
+	V_REASON,
+	V_ID,
+};
+
+static void fill_source(struct task *t)
+{
+	const struct json *source = json_get(t->request, "source");
+	const char *given = NULL, *host = "", *repository = "", *tag = "", *slash;
+
+	json_opt_str(t->request, "given", "", &given, NULL);
+	json_opt_str(source, "host", "", &host, NULL);
+	json_opt_str(source, "repository", "", &repository, NULL);
+	json_opt_str(source, "tag", "", &tag, NULL);
+	if (given && given[0])
+		t->source = mem_strdup(given);
+	else
+		t->source = mem_printf("%s/%s%s%s", host, repository, tag[0] ? ":" : "", tag);
+	str_clean(t->source);
+	slash = strchr(repository, '/');
+	t->tenant = slash ? mem_strndup(repository, (size_t)(slash - repository))
+			  : mem_strdup(repository);
+	t->registry = mem_strdup(host);
+}
+
+static char *dup_at(const struct reply *v, size_t i)
+{
+	const char *s = text_at(v, i);
+
+	return s && s[0] ? mem_strdup(s) : NULL;
+}
+
+static int read_view(struct task *t, const struct reply *v, struct err *e)
+{
+	const struct reply *request = element(v, V_REQUEST);
+
+	*t = (struct task){0};
+	if (v->kind != REPLY_ARRAY || v->n != V_ID + 1 ||
+	    task_state_parse(text_at(v, V_ST), &t->state) < 0)
+		return err_set(e, ERR_BUG, "a task's record in Redis cannot be read");
+	str_copy(t->id, sizeof(t->id), text_at(v, V_ID) ? text_at(v, V_ID) : "");
+	t->epoch = (uint64_t)int_at(v, V_TOK);
+	t->attempts = (uint32_t)int_at(v, V_ATT);
+	t->max_attempts = (uint32_t)int_at(v, V_MAX);
+	t->crashes = (uint32_t)int_at(v, V_CRASH);
+	t->joins = (uint32_t)int_at(v, V_JOINS);
+	t->created_ms = int_at(v, V_ENQ);
+	t->started_ms = int_at(v, V_START);
+	t->finished_ms = int_at(v, V_FIN);
+	t->source_size = (uint64_t)int_at(v, V_SS);
+	t->target_size = (uint64_t)int_at(v, V_TS);
+	t->cancelling = text_at(v, V_CXL) != NULL;
+	t->skipped = text_at(v, V_SKIP) != NULL;
+	t->waiting = text_at(v, V_WAIT) != NULL;
+	t->dead = text_at(v, V_DEAD) != NULL;
+	t->worker = t->state == TASK_READY || t->state == TASK_DELAYED ? NULL : dup_at(v, V_WK);
+	t->progress = dup_at(v, V_PROG);
+	t->parent = dup_at(v, V_PARENT);
+	t->reason_code = dup_at(v, V_CODE);
+	t->reason = dup_at(v, V_REASON);
+	if (request && request->kind == REPLY_STR)
+		json_parse(&t->request, request->str, request->n, NULL, NULL);
+	fill_source(t);
+	return 0;
+}
+
+/* {"attempts":[...],"result":{...}} of what the scripts keep as lines and text. */
+static void read_detail(struct task *t, const struct reply *r)
+{
+	const char *attempts = text_at(r, 1), *result = text_at(r, 2);
+	struct json *list = json_new_array(), *one = NULL;
+
+	t->detail = json_new_object();
+	while (attempts && *attempts) {
+		size_t n = strcspn(attempts, "\n");
+
+		if (json_parse(&one, attempts, n, NULL, NULL) == 0 && one)
+			json_append(list, one);
+		attempts += n + (attempts[n] == '\n');
+	}
+	json_set(t->detail, "attempts", list);
+	if (result && json_parse(&one, result, strlen(result), NULL, NULL) == 0 && one)
+		json_set(t->detail, "result", one);
+}
+
+static void on_get(const struct reply *r, const struct err *e, void *arg)
+{
+	scoped(op_freep) struct op *o = arg;
+	struct task t = {0};
+	struct err bad;
+
+	if (!e && r->kind == REPLY_NIL) {
+		o->on.get(NULL, NULL, o->arg);
+		return;
+	}
+	if (!e && (!element(r, 0) || read_view(&t, element(r, 0), &bad) < 0))
+		e = strange(&bad, "get", r);
+	if (!e)
+		read_detail(&t, r);
+	o->on.get(e ? NULL : &t, e, o->arg);
+	task_fini(&t);
+}
+
+void queue_get(struct queue *q, const char *id,
+	       void (*on)(const struct task *t, const struct err *e, void *arg), void *arg)
+{
+	struct op *o = op_new(q->redis, arg);
+	struct args a = {0};
+
+	o->on.get = on;
+	put_clean(&a, id, TASK_ID - 1);
+	run(q->redis, "get", &a, on_get, o);
+}
+
+static void ask_list(struct op *o);
+
+/* Without a filter one script is the whole page.  With one, each looks at LIST_LOOK records, and
+ * the pages are put together here; the total counts what was looked at. */
+static void on_list(const struct reply *r, const struct err *e, void *arg)
+{
+	scoped(op_freep) struct op *o = arg;
+	bool filtered = o->status || o->phase || o->source;
+	uint64_t total;
+	struct err bad;
+	int64_t next;
+
+	if (!e && (r->kind != REPLY_ARRAY || r->n < 3))
+		e = strange(&bad, "list", r);
+	for (size_t i = 3; !e && i < r->n; i++) {
+		mem_grow(o->tasks, o->n_tasks, o->cap_tasks);
+		if (read_view(&o->tasks[o->n_tasks], element(r, i), &bad) < 0)
+			e = &bad;
+		else
+			o->n_tasks++;
+	}
+	if (e) {
+		o->on.list(NULL, 0, 0, e, o->arg);
+		return;
+	}
+	next = int_at(r, 0);
+	o->seen += (uint64_t)int_at(r, 2);
+	if (filtered && next >= 0 && ++o->rounds < LIST_ROUNDS) {
+		o->rank = (uint64_t)next;
+		ask_list(take_ptr(o));
+		return;
+	}
+	total = filtered ? o->seen : (uint64_t)int_at(r, 1);
+	o->on.list(o->tasks, o->n_tasks, total, NULL, o->arg);
+}
+
+static void ask_list(struct op *o)
+{
+	struct args a = {0};
+	uint64_t skip = o->offset > o->seen ? o->offset - o->seen : 0;
+
+	put_u(&a, o->rank);
+	put_u(&a, skip);
+	put_u(&a, o->limit - o->n_tasks);
+	put_u(&a, LIST_LOOK);
+	put(&a, o->status);
+	put(&a, o->phase);
+	put(&a, o->source);
+	run(o->redis, "list", &a, on_list, o);
+}
+
+void queue_list(struct queue *q, const struct queue_filter *f,
+		void (*on)(const struct task *t, size_t n, uint64_t total, const struct err *e,
+			   void *arg),
+		void *arg)
+{
+	struct op *o = op_new(q->redis, arg);
+
+	o->on.list = on;
+	o->status = f->status && f->status[0] ? mem_strdup(f->status) : NULL;
+	o->phase = f->phase && f->phase[0] ? mem_strdup(f->phase) : NULL;
+	o->source = f->source && f->source[0] ? mem_strdup(f->source) : NULL;
+	o->offset = f->offset;
+	o->limit = f->limit > 1000 ? 1000 : f->limit;
+	ask_list(o);
+}
+
+static void on_counts(const struct reply *r, const struct err *e, void *arg)
+{
+	scoped(op_freep) struct op *o = arg;
+	struct queue_counts c = {0};
+	uint64_t *const to[] = {&c.ready,	  &c.running,	     &c.delayed,
+				&c.finished,	  &c.dead,	     &c.oldest_ms,
+				&c.total_done,	  &c.total_failed,   &c.total_cancelled,
+				&c.total_retry,	  &c.total_stale,    &c.total_joined,
+				&c.total_expired, &c.total_accepted, &c.total_crashed,
+				&c.total_echo,	  &c.kept_bytes,     &c.total_dead};
+	struct err bad;
+
+	if (!e && (r->kind != REPLY_ARRAY || r->n != sizeof(to) / sizeof(to[0])))
+		e = strange(&bad, "counts", r);
+	for (size_t i = 0; !e && i < sizeof(to) / sizeof(to[0]); i++)
+		*to[i] = int_at(r, i) > 0 ? (uint64_t)int_at(r, i) : 0;
+	o->on.counts(e ? NULL : &c, e, o->arg);
+}
+
+void queue_counts(struct queue *q,
+		  void (*on)(const struct queue_counts *c, const struct err *e, void *arg),
+		  void *arg)
+{
+	struct op *o = op_new(q->redis, arg);
+	struct args a = {0};
+
+	o->on.counts = on;
+	run(q->redis, "counts", &a, on_counts, o);
+}
+
+/* ---- fsck: page after page of one index after the other, then the sums */
+
+static const char *const fsck_indexes[] = {"all", "work", "delay", "lease", "fin", "dead", "sums"};
+enum { FSCK_INDEXES = sizeof(fsck_indexes) / sizeof(fsck_indexes[0]) };
+
+static void ask_fsck(struct op *o);
+
+static void on_fsck(const struct reply *r, const struct err *e, void *arg)
+{
+	scoped(op_freep) struct op *o = arg;
+	struct err bad;
+
+	if (!e && (r->kind != REPLY_ARRAY || r->n < 1))
+		e = strange(&bad, "fsck", r);
+	if (e) {
+		o->on.fsck(NULL, 0, e, o->arg);
+		return;
+	}
+	for (size_t i = 1; i < r->n; i++, o->n++)
+		if (text_at(r, i))
+			buf_addf(&o->findings, NULL, "%s\n", text_at(r, i));
+	o->rank += (uint64_t)int_at(r, 0);
+	if (int_at(r, 0) < FSCK_PAGE) {
+		o->rank = 0;
+		o->index++;
+	}
+	if (o->index < FSCK_INDEXES)
+		ask_fsck(take_ptr(o));
+	else
+		o->on.fsck(o->findings.data, o->n, NULL, o->arg);
+}
+
+static void ask_fsck(struct op *o)
+{
+	struct args a = {0};
+
+	put(&a, fsck_indexes[o->index]);
+	put_u(&a, o->rank);
+	put_u(&a, FSCK_PAGE);
+	put(&a, o->flag ? "1" : "");
+	run(o->redis, "fsck", &a, on_fsck, o);
+}
+
+void queue_fsck(struct queue *q, bool repair,
+		void (*on)(const char *findings, size_t n, const struct err *e, void *arg),
+		void *arg)
+{
+	struct op *o = op_new(q->redis, arg);
+
+	o->on.fsck = on;
+	o->flag = repair;
+	ask_fsck(o);
+}
+
+/* ---- the event log and the hints */
+
+static void fail_events(struct op *o, const struct err *e)
+{
+	o->on.events(NULL, NULL, NULL, 0, false, e, o->arg);
+}
+
+/* [[stream, [[id, [field, value, ...]], ...]]] -> the list of entries, or NULL */
+static const struct reply *entries(const struct reply *r)
+{
+	const struct reply *stream = r->kind == REPLY_ARRAY ? element(r, 0) : NULL;
+	const struct reply *list = stream ? element(stream, 1) : NULL;
+
+	return list && list->kind == REPLY_ARRAY ? list : NULL;
+}
+
+static void tell_events(struct op *o, const struct reply *list, bool gap)
+{
+	size_t n = list ? list->n : 0;
+	scoped_free const char **ids = mem_array(n + 1, sizeof(*ids));
+	scoped_free const char **states = mem_array(n + 1, sizeof(*states));
+	size_t k = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct reply *fields = element(list->element[i], 1);
+
+		if (text_at(list->element[i], 0))
+			str_copy(o->after, sizeof(o->after), text_at(list->element[i], 0));
+		if (!fields || !text_at(fields, 1) || !text_at(fields, 3))
+			continue;
+		ids[k] = text_at(fields, 1);
+		states[k++] = text_at(fields, 3);
+	}
+	o->on.events(o->after, ids, states, k, gap, NULL, o->arg);
+}
+
+/* Stream ids are "<ms>-<n>". */
+static int compare_ids(const char *a, const char *b)
+{
+	char *rest_a, *rest_b;
+	uint64_t ms_a = strtoull(a, &rest_a, 10), ms_b = strtoull(b, &rest_b, 10);
+	uint64_t n_a = *rest_a == '-' ? strtoull(rest_a + 1, NULL, 10) : 0;
+	uint64_t n_b = *rest_b == '-' ? strtoull(rest_b + 1, NULL, 10) : 0;
+
+	return ms_a != ms_b ? (ms_a < ms_b ? -1 : 1) : n_a != n_b ? (n_a < n_b ? -1 : 1) : 0;
+}
+
+static void on_events(const struct reply *r, const struct err *e, void *arg)
+{
+	scoped(op_freep) struct op *o = arg;
+
+	if (e)
+		fail_events(o, e);
+	else
+		tell_events(o, entries(r), o->flag);
+}
+
+static void read_events(struct op *o, uint64_t block_ms)
+{
+	char block[24], limit[16];
+
+	snprintf(block, sizeof(block), "%llu", (unsigned long long)(block_ms ? block_ms : 1));
+	snprintf(limit, sizeof(limit), "%d", EVENTS);
+	redis_call(o->redis, block_ms + 2000, 8,
+		   (const char *const[]){"XREAD", "COUNT", limit, "BLOCK", block, "STREAMS",
+					 REDIS_PREFIX "ev", o->after},
+		   NULL, on_events, o);
+}
+
+/* The oldest entry there is: if it is younger than where we were, what lay between may be gone. */
+static void on_oldest(const struct reply *r, const struct err *e, void *arg)
+{
+	scoped(op_freep) struct op *o = arg;
+	const struct reply *list = e ? NULL : entries(r);
+	const char *oldest = list && element(list, 0) ? text_at(element(list, 0), 0) : NULL;
+
+	if (e) {
+		fail_events(o, e);
+		return;
+	}
+	o->flag = oldest && compare_ids(oldest, o->after) > 0 && strcmp(o->after, "0-0") != 0;
+	read_events(take_ptr(o), o->rank);
+}
+
+/* "$": where the log ends now, told at once; so nothing falls between two calls. */
+static void on_newest(const struct reply *r, const struct err *e, void *arg)
+{
+	scoped(op_freep) struct op *o = arg;
+	const struct reply *newest = e ? NULL : element(r, 0);
+
+	if (e) {
+		fail_events(o, e);
+		return;
+	}
+	str_copy(o->after, sizeof(o->after),
+		 newest && text_at(newest, 0) ? text_at(newest, 0) : "0-0");
+	tell_events(o, NULL, false);
+}
+
+void queue_events(struct redis *blocking, const char *after_id, uint64_t block_ms,
+		  void (*on)(const char *last_id, const char *const *task_ids,
+			     const char *const *states, size_t n, bool gap, const struct err *e,
+			     void *arg),
+		  void *arg)
+{
+	struct op *o = op_new(blocking, arg);
+
+	o->on.events = on;
+	o->rank = block_ms;
+	str_copy(o->after, sizeof(o->after), after_id);
+	if (str_eq(after_id, "$"))
+		redis_call(blocking, 0, 6,
+			   (const char *const[]){"XREVRANGE", REDIS_PREFIX "ev", "+", "-", "COUNT",
+						 "1"},
+			   NULL, on_newest, o);
+	else
+		redis_call(blocking, 0, 6,
+			   (const char *const[]){"XREAD", "COUNT", "1", "STREAMS",
+						 REDIS_PREFIX "ev", "0"},
+			   NULL, on_oldest, o);
+}
+
+static void on_hint(const struct reply *r, const struct err *e, void *arg)
+{
+	scoped(op_freep) struct op *o = arg;
+
+	o->on.hint(!e && r->kind == REPLY_ARRAY, e, o->arg);
+}
+
+void queue_wait_hint(struct redis *blocking, uint64_t ms,
+		     void (*on)(bool hint, const struct err *e, void *arg), void *arg)
+{
+	struct op *o = op_new(blocking, arg);
+	char seconds[32];
+
+	o->on.hint = on;
+	/* 0 would wait for ever, and a wait that never ends may miss a lost hint (queue.md §8) */
+	snprintf(seconds, sizeof(seconds), "%.3f", (double)(ms ? ms : 1) / 1000);
+	redis_call(blocking, ms + 2000, 3,
+		   (const char *const[]){"BLPOP", REDIS_PREFIX "wake", seconds}, NULL, on_hint, o);
+}
