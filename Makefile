@@ -52,7 +52,7 @@ WORKER := packet sandbox pool out layer convert resolve classify publish verify 
 	rafs/rafs_zran rafs/blake3 rafs/blake3_simd
 SUPERVISOR := worker/main worker/supervisor worker/slots worker/asks worker/probes
 API := main routes webhook create list show health waiters auth ui
-CTL := main cmd_task cmd_convert cmd_check cmd_inspect cmd_layer cmd_config cmd_health cmd_rules cmd_version api_client progress
+CTL := main cmd_task cmd_convert cmd_check cmd_inspect cmd_layer cmd_config cmd_health cmd_rules cmd_version api_client connect progress
 ACCELD := main child redis_server
 
 have = $(wildcard $(addsuffix .c,$(1)))

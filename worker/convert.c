@@ -59,6 +59,7 @@ struct column { /* one target */
 	char options[17];
 	struct part *part; /* per image */
 	struct buf index_text;
+	char index_type[160];
 	struct manifest_list push;
 	pthread_mutex_t lock; /* active, result */
 };
@@ -1112,11 +1113,8 @@ static int finish_column(struct conv *c, struct column *k, struct err *e)
 	if (r > 0) {
 		annotate(c, k, &x.annotations, &c->source.body.digest);
 		r = index_write(&x, &k->index_text, e);
-		if (r == 0)
-			str_copy(k->result->format, sizeof(k->result->format), "");
-		/* media type of the top stands in the text; keep it for the PUT */
-		buf_add_char(&k->index_text, '\0', NULL);
-		k->index_text.len--;
+		str_copy(k->index_type, sizeof(k->index_type),
+			 x.media_type[0] ? x.media_type : MT_OCI_INDEX);
 	}
 	index_fini(&x);
 	return r;
@@ -1158,7 +1156,7 @@ static int publish_column(struct conv *c, struct column *k, struct err *e)
 	top = m[at - 1];
 	p.n_children = index ? at : at - 1;
 	if (index) {
-		top = (struct publish_manifest){.media_type = MT_OCI_INDEX,
+		top = (struct publish_manifest){.media_type = k->index_type,
 						.data = k->index_text.data,
 						.n = k->index_text.len};
 		digest_of(&top.digest, DIGEST_SHA256, top.data, top.n);
