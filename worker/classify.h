@@ -22,6 +22,7 @@ enum manifest_kind { KIND_IMAGE, KIND_INDEX };
 #define ANN_FORMAT "io.acceld.format"
 #define ANN_OPTIONS "io.acceld.options"
 #define ANN_GENERATION "io.acceld.generation"
+#define ANN_PLAIN "io.acceld.plain" /* on a layer: pullable, not lazy, and why */
 
 /* By media type and content; schema 1 and unknown types are skipped here, before anything is
  * parsed. */

@@ -970,6 +970,16 @@ static void strip_content(struct descriptor *d)
 	json_del(d->extra, "urls");
 }
 
+/* A layer that ended as plain says so itself: the result of the task may be gone when someone asks. */
+static void finish_layer(const struct part *p, size_t n, struct descriptor *d)
+{
+	strip_content(d);
+	annotations_del(&d->annotations, ANN_PLAIN);
+	for (size_t i = 0; i < n; i++)
+		if (p->result[i].plain_reason[0] && digest_eq(&p->done[i].digest, &d->digest))
+			annotations_set(&d->annotations, ANN_PLAIN, p->result[i].plain_reason);
+}
+
 static void annotate(struct conv *c, const struct column *k, struct annotations *a,
 		     const struct digest *source)
 {
@@ -1031,7 +1041,7 @@ static int finish_part(struct conv *c, struct column *k, size_t i, struct err *e
 		k->drv->mark(k->target, &where, m);
 	annotate(c, k, &m->annotations, from);
 	for (size_t l = 0; l < m->n_layers; l++)
-		strip_content(&m->layers[l]);
+		finish_layer(p, im->manifest.n_layers, &m->layers[l]);
 	if (finish_config(c, p, e) < 0)
 		return -1;
 	buf_reset(&p->manifest_text);

@@ -1,0 +1,293 @@
+/* worker/verify.c - see verify.h. */
+#include "worker/verify.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/buf.h"
+#include "common/err.h"
+#include "common/json.h"
+#include "common/mem.h"
+#include "common/scope.h"
+#include "common/str.h"
+#include "common/stream.h"
+#include "worker/blobat.h"
+#include "worker/drivers/driver.h"
+#include "worker/listing.h"
+#include "worker/resolve.h"
+
+struct check {
+	struct registry *reg;
+	const struct imageref *to, *from;
+	const struct verify_ops *ops;
+	struct verify_report *report;
+	char platform[136];
+	size_t layer;
+};
+
+static void problem(struct check *c, const char *path, const char *what)
+{
+	c->report->problems++;
+	if (c->ops->problem)
+		c->ops->problem(c->ops->arg, c->platform, c->layer, path, what);
+}
+
+static void on_difference(void *arg, const char *path, const char *what)
+{
+	problem(arg, path, what);
+}
+
+/* A failure to read is ours or the network's; a broken blob is a finding. */
+static int finding(struct check *c, struct err *e)
+{
+	if (e->code != ERR_CORRUPT && e->code != ERR_INVALID && e->code != ERR_NOTFOUND)
+		return -1;
+	problem(c, "", e->text);
+	err_clear(e);
+	return 0;
+}
+
+/* ---- reading a layer that is a tar */
+static int read_tar(struct check *c, const char *repository, const struct descriptor *d,
+		    const struct digest *diff_id, struct listing *l, struct err *e)
+{
+	scoped(source_freep) struct source *body = NULL;
+	scoped(tar_closep) struct tar_reader *tar = NULL;
+	const struct codec_opts o = {.large_window = true};
+	enum codec codec;
+	struct tar_piece p;
+	int r;
+
+	if (blob_source(&body, c->reg, repository, d, e) < 0)
+		return err_wrap(e, "download");
+	if (codec_sniff(&body, &codec, e) < 0)
+		return err_wrap(e, "download");
+	if (codec_unpack(&body, codec, &o, e) < 0)
+		return err_wrap(e, "unpack");
+	if (diff_id)
+		body = source_verify(&body, diff_id, UINT64_MAX);
+	if (tar_open(&tar, &body, NULL, e) < 0)
+		return -1;
+	while ((r = tar_next(tar, &p, e)) > 0)
+		if (l && listing_piece(l, &p, e) < 0)
+			return -1;
+	return r < 0 || !l ? r : listing_end(l, e);
+}
+
+static const char *format_of(const struct descriptor *d, const struct driver **drv)
+{
+	static const struct {
+		const char *key, *name;
+		enum driver_id driver;
+	} marks[] = {
+		{"containerd.io/snapshot/stargz/toc.digest", "eStargz", DRIVER_ESTARGZ},
+		{"io.github.containers.zstd-chunked.manifest-checksum", "zstd:chunked",
+		 DRIVER_ZSTDCHUNKED},
+		{"io.containers.zstd-chunked.manifest-checksum", "zstd:chunked", DRIVER_ZSTDCHUNKED},
+		{"containerd.io/snapshot/nydus-blob", "Nydus", DRIVER_NYDUS},
+		{"containerd.io/snapshot/nydus-bootstrap", "Nydus bootstrap", DRIVER_NYDUS},
+	};
+
+	*drv = NULL;
+	for (size_t i = 0; i < sizeof(marks) / sizeof(*marks); i++)
+		if (annotations_get(&d->annotations, marks[i].key)) {
+			/* both dialects of zstd:chunked share the first mark of stargz */
+			*drv = drivers[marks[i].driver];
+			if (marks[i].driver == DRIVER_ESTARGZ && strstr(d->media_type, "zstd")) {
+				*drv = drivers[DRIVER_ZSTDCHUNKED];
+				return "zstd:chunked";
+			}
+			return marks[i].name;
+		}
+	return "plain";
+}
+
+/* The converted side by the format's own reader, all its rules with it. */
+static int read_format(struct check *c, const struct driver *drv, const struct descriptor *d,
+		       struct listing *l, struct err *e)
+{
+	struct blobat_registry at;
+	int r;
+
+	blobat_registry_init(&at, c->reg, c->to->repository, d);
+	r = drv->check(&at.at, d, listing_piece, l, e);
+	blobat_registry_fini(&at);
+	return r < 0 ? err_wrap(e, "%s", drv->name) : listing_end(l, e);
+}
+
+const char *verify_format(const struct descriptor *d)
+{
+	const struct driver *drv;
+
+	return format_of(d, &drv);
+}
+
+static int compare_layer(struct check *c, const struct descriptor *from,
+			 const struct digest *from_diff, const struct descriptor *to,
+			 const struct digest *to_diff, struct err *e)
+{
+	scoped(listing_freep) struct listing *want = listing_new(), *got = listing_new();
+	const struct driver *drv;
+	const char *format = format_of(to, &drv);
+	const struct listing_ops lo = {.differs = on_difference, .arg = c};
+	bool tar = !drv || drv != drivers[DRIVER_NYDUS];
+
+	if (read_tar(c, c->from->repository, from, from_diff, want, e) < 0)
+		return finding(c, (err_wrap(e, "source layer"), e));
+	/* As any client pulls it: digest, size, diff_id. */
+	if (tar && read_tar(c, c->to->repository, to, to_diff, drv && drv->check ? NULL : got, e) < 0)
+		return finding(c, e);
+	if (drv && drv->check && read_format(c, drv, to, got, e) < 0)
+		return finding(c, e);
+	listing_compare(want, got, &lo);
+	c->report->layers++;
+	c->report->entries += listing_entries(want);
+	if (c->ops->layer)
+		c->ops->layer(c->ops->arg, c->platform, c->layer, 0, listing_entries(want), format);
+	return 0;
+}
+
+/* ---- configs: equal but for what a conversion changes */
+static char *config_text(const struct imageconfig *cfg)
+{
+	static const char *const changed[] = {"rootfs", "history"};
+	struct buf b = BUF_INIT(16u << 20);
+	struct imageconfig copy;
+
+	imageconfig_copy(&copy, cfg);
+	imageconfig_drop_legacy_image(&copy);
+	for (size_t i = 0; i < 2; i++)
+		json_del(copy.json, changed[i]);
+	json_write(copy.json, JSON_SORTED, &b, NULL);
+	imageconfig_fini(&copy);
+	return buf_take(&b);
+}
+
+static void compare_configs(struct check *c, const struct resolved_image *from,
+			    const struct resolved_image *to)
+{
+	scoped_free char *a = config_text(&from->config), *b = config_text(&to->config);
+
+	if (strcmp(a, b) != 0)
+		problem(c, "", "the configs differ in more than rootfs and history");
+	if (to->manifest.n_layers != to->config.n_diff_ids &&
+	    !annotations_get(&to->manifest.annotations, "containerd.io/snapshot/nydus-fs-version"))
+		problem(c, "", "the number of layers and diff_ids differ");
+}
+
+static bool is_bootstrap(const struct descriptor *d)
+{
+	return annotations_get(&d->annotations, "containerd.io/snapshot/nydus-bootstrap") != NULL;
+}
+
+static int compare_images(struct check *c, const struct resolved_image *from,
+			  const struct resolved_image *to, struct err *e)
+{
+	size_t n = to->manifest.n_layers;
+	char what[160];
+
+	platform_text(&to->config.platform, c->platform);
+	c->layer = 0;
+	c->report->platforms++;
+	compare_configs(c, from, to);
+	while (n && is_bootstrap(&to->manifest.layers[n - 1]))
+		n--;
+	if (n != from->manifest.n_layers) {
+		snprintf(what, sizeof(what), "%zu layers, the source has %zu", n,
+			 from->manifest.n_layers);
+		problem(c, "", what);
+		return 0;
+	}
+	for (size_t i = 0; i < n; i++) {
+		c->layer = i + 1;
+		if (compare_layer(c, &from->manifest.layers[i],
+				  i < from->config.n_diff_ids ? &from->config.diff_ids[i] : NULL,
+				  &to->manifest.layers[i],
+				  i < to->config.n_diff_ids ? &to->config.diff_ids[i] : NULL, e) < 0)
+			return err_wrap(e, "layer %zu", i + 1);
+	}
+	return 0;
+}
+
+/* ---- which source image each converted one came from */
+static const struct resolved_image *counterpart(const struct resolved *from,
+						const struct resolved_image *to)
+{
+	const char *digest = annotations_get(&to->manifest.annotations, ANN_SOURCE_DIGEST);
+	char text[DIGEST_TEXT], a[136], b[136];
+
+	for (size_t i = 0; i < from->n; i++)
+		if (str_eq(digest, digest_text(&from->image[i].from.digest, text)))
+			return &from->image[i];
+	for (size_t i = 0; i < from->n; i++)
+		if (strcmp(platform_text(&from->image[i].config.platform, a),
+			   platform_text(&to->config.platform, b)) == 0)
+			return &from->image[i];
+	return NULL;
+}
+
+static int source_reference(const struct resolved *to, struct imageref *from, struct err *e)
+{
+	const struct annotations *a = to->kind == KIND_INDEX ? &to->index.annotations
+						 : &to->image[0].manifest.annotations;
+	const char *ref = annotations_get(a, ANN_SOURCE_REFERENCE);
+	const char *digest = annotations_get(a, ANN_SOURCE_DIGEST);
+
+	if (!ref || !digest)
+		return err_set(e, ERR_INVALID,
+			       "the image does not say what it was made from; name it with --source");
+	if (imageref_parse(from, ref, e) < 0 || digest_parse(&from->digest, digest, e) < 0)
+		return err_wrap(e, "its source reference");
+	return 0;
+}
+
+static int check_all(struct check *c, const struct resolved *from, const struct resolved *to,
+		     struct err *e)
+{
+	for (size_t i = 0; i < to->n; i++) {
+		const struct resolved_image *of = counterpart(from, &to->image[i]);
+
+		platform_text(&to->image[i].config.platform, c->platform);
+		c->layer = 0;
+		if (str_eq(to->image[i].manifest.config.media_type, MT_DOCKER_CONFIG) ||
+		    str_eq(to->image[i].manifest.config.media_type, MT_OCI_CONFIG) || of) {
+			if (!of)
+				problem(c, "", "the source has no image for it");
+			else if (compare_images(c, of, &to->image[i], e) < 0)
+				return -1;
+		}
+	}
+	return 0;
+}
+
+int verify_image(struct registry *reg, const struct imageref *converted,
+		 const struct imageref *source, const struct verify_ops *o, struct verify_report *r,
+		 struct err *e)
+{
+	const struct resolve_opts any = {.any = true};
+	struct resolved to = {0}, from = {0};
+	struct imageref from_ref;
+	struct check c = {.reg = reg, .to = converted, .ops = o, .report = r};
+	int rc;
+
+	memset(r, 0, sizeof(*r));
+	rc = resolve(&to, reg, converted, &any, e);
+	if (rc == 0 && source)
+		from_ref = *source;
+	else if (rc == 0)
+		rc = source_reference(&to, &from_ref, e);
+	if (rc == 0 && strcmp(from_ref.host, converted->host) != 0)
+		rc = err_set(e, ERR_UNSUPPORTED, "source and result are at different registries");
+	if (rc == 0) {
+		c.from = &from_ref;
+		rc = resolve(&from, reg, &from_ref, &any, e);
+		if (rc < 0)
+			err_wrap(e, "source");
+	}
+	if (rc == 0)
+		rc = check_all(&c, &from, &to, e);
+	resolved_fini(&to);
+	resolved_fini(&from);
+	return rc;
+}
