@@ -642,7 +642,6 @@ static void note_figures(struct conv *c, struct column *k, const struct item *it
 		f->cached = cached;
 		f->shared = shared || i > 0;
 		str_copy(f->plain, sizeof(f->plain), r->plain_reason);
-		k->result->plain_layers += r->plain_reason[0] != '\0';
 	}
 }
 
@@ -1114,6 +1113,8 @@ static int finish_column(struct conv *c, struct column *k, struct err *e)
 	int r = 0;
 
 	k->result->size = 0;
+	for (size_t i = 0; i < k->result->n_layers; i++)
+		k->result->plain_layers += k->result->layers[i].plain[0] != '\0';
 	for (size_t i = 0; i < c->source.n && r == 0; i++)
 		r = finish_part(c, k, i, e);
 	if (r < 0)
