@@ -1,4 +1,5 @@
-/* accelctl/cmd_check.c - a converted image against its source, entry by entry, and the format's own rules. */
+/* accelctl/cmd_check.c - a converted image against its source, entry by entry, and the format's own
+ * rules. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,9 +22,11 @@ static int usage(FILE *to)
 {
 	fputs("Usage: accelctl check [--config FILE] [--source REF] [-o json] REFERENCE\n"
 	      "\n"
-	      "Reads a converted image back: digests, diff_ids, the rules of its format, and every\n"
+	      "Reads a converted image back: digests, diff_ids, the rules of its format, and "
+	      "every\n"
 	      "entry against the source that its annotations name (or --source).\n"
-	      "Exit status: 0 all is equal, 1 problems were found or it could not be read, 2 usage.\n",
+	      "Exit status: 0 all is equal, 1 problems were found or it could not be read, 2 "
+	      "usage.\n",
 	      to);
 	return to == stdout ? 0 : 2;
 }

@@ -59,8 +59,16 @@ static int fatal(const char *msg)
 	return 1;
 }
 
-enum { OPT_CONFIG = 256, OPT_DRIVER, OPT_OPTION, OPT_TAG, OPT_PLATFORMS, OPT_VERIFY, OPT_THREADS,
-       OPT_PROGRESS };
+enum {
+	OPT_CONFIG = 256,
+	OPT_DRIVER,
+	OPT_OPTION,
+	OPT_TAG,
+	OPT_PLATFORMS,
+	OPT_VERIFY,
+	OPT_THREADS,
+	OPT_PROGRESS
+};
 
 static const struct option options[] = {
 	{"config", required_argument, NULL, OPT_CONFIG},
@@ -104,9 +112,9 @@ static int take(struct args *a, int opt, struct err *e)
 		return progress_mode_parse(optarg, &a->progress, e);
 	default:
 		a->output = optarg;
-		return str_eq(optarg, "json")
-			       ? 0
-			       : err_set(e, ERR_INVALID, "output is '%.40s', expected json", optarg);
+		return str_eq(optarg, "json") ? 0
+					      : err_set(e, ERR_INVALID,
+							"output is '%.40s', expected json", optarg);
 	}
 }
 
@@ -177,9 +185,8 @@ static int plan_from_options(struct plan *p, const struct args *a, struct err *e
 	for (size_t i = 0; i < a->n_options; i++) {
 		const char *eq = strchr(a->options[i], '=');
 		const char *warning = NULL;
-		scoped_free char *key = eq ? mem_strndup(a->options[i],
-							 (size_t)(eq - a->options[i]))
-					   : NULL;
+		scoped_free char *key =
+			eq ? mem_strndup(a->options[i], (size_t)(eq - a->options[i])) : NULL;
 
 		if (!eq)
 			return err_set(e, ERR_INVALID, "--option '%s', expected KEY=VALUE",
@@ -228,7 +235,8 @@ static int make_plan(struct plan *p, const struct args *a, const struct settings
 struct telling {
 	struct progress *progress;
 	const struct imageref *source;
-	bool cache; /* upstream writes "(cached N/M)" only with a cache_tag, and keeps the space without */
+	bool cache; /* upstream writes "(cached N/M)" only with a cache_tag, and keeps the space
+		       without */
 };
 
 static void on_step(void *arg, enum convert_step s, const struct imageref *target, uint64_t ns,
@@ -255,8 +263,9 @@ static void on_step(void *arg, enum convert_step s, const struct imageref *targe
 		snprintf(count, sizeof(count), " (cached %u/%u)", cached, layers);
 	else if (steps[s].counted)
 		snprintf(count, sizeof(count), " ");
-	msg = steps[s].ended ? mem_printf("%s image %s%s, elapse %s", steps[s].verb, ref, count, elapse)
-			     : mem_printf("%s image %s", steps[s].verb, ref);
+	msg = steps[s].ended
+		      ? mem_printf("%s image %s%s, elapse %s", steps[s].verb, ref, count, elapse)
+		      : mem_printf("%s image %s", steps[s].verb, ref);
 	progress_clear(t->progress);
 	log_info(msg, MODULE, NULL);
 }
@@ -364,7 +373,8 @@ static int convert(const struct args *a, const struct settings *s, const struct 
 				  .n_targets = p->n,
 				  .platforms = p->platforms,
 				  .settings = s,
-				  .threads = (uint32_t)(a->threads ? a->threads : s->worker.threads),
+				  .threads =
+					  (uint32_t)(a->threads ? a->threads : s->worker.threads),
 				  .memory = s->worker.memory,
 				  .max_image_size = s->worker.max_image_size,
 				  .stop = &stop,

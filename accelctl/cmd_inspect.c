@@ -1,4 +1,5 @@
-/* accelctl/cmd_inspect.c - what an image is: platforms, layers, formats, sizes, and what it was made from. */
+/* accelctl/cmd_inspect.c - what an image is: platforms, layers, formats, sizes, and what it was
+ * made from. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +22,8 @@ static int usage(FILE *to)
 {
 	fputs("Usage: accelctl inspect [--config FILE] [-o table|json] REFERENCE\n"
 	      "\n"
-	      "Shows platforms, layers with their formats and sizes, and what the image was made from.\n",
+	      "Shows platforms, layers with their formats and sizes, and what the image was made "
+	      "from.\n",
 	      to);
 	return to == stdout ? 0 : 2;
 }
@@ -63,9 +65,9 @@ static struct json *image_json(const struct resolved_image *im)
 	if (im->manifest.annotations.n)
 		json_set(j, "annotations", annotations_to_json(&im->manifest.annotations));
 	for (size_t i = 0; i < im->manifest.n_layers; i++)
-		json_append(list, layer_json(&im->manifest.layers[i],
-					     i < im->config.n_diff_ids ? &im->config.diff_ids[i]
-								       : NULL));
+		json_append(list,
+			    layer_json(&im->manifest.layers[i],
+				       i < im->config.n_diff_ids ? &im->config.diff_ids[i] : NULL));
 	json_set(j, "layers", list);
 	return j;
 }
@@ -106,8 +108,7 @@ static void print_image(const struct resolved_image *im)
 
 	platform_text(&im->config.platform, platform);
 	printf("\n%s  %s  %s\n", platform[0] ? platform : "(no platform)",
-	       digest_text(&im->from.digest, text),
-	       progress_size(resolved_image_size(im), size));
+	       digest_text(&im->from.digest, text), progress_size(resolved_image_size(im), size));
 	printf("  %5s  %-20s  %9s  %-16s  %s\n", "LAYER", "DIGEST", "SIZE", "FORMAT", "NOTE");
 	for (size_t i = 0; i < im->manifest.n_layers; i++) {
 		const struct descriptor *d = &im->manifest.layers[i];

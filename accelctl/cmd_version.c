@@ -15,7 +15,8 @@ int cmd_version(int argc, char **argv)
 		FILE *to = str_eq(argv[1], "--help") || str_eq(argv[1], "-h") ? stdout : stderr;
 
 		fputs("Usage: accelctl version [-o json]\n\n"
-		      "Prints the version, the codecs it is linked with and the formats it writes.\n",
+		      "Prints the version, the codecs it is linked with and the formats it "
+		      "writes.\n",
 		      to);
 		return to == stdout ? 0 : 2;
 	}

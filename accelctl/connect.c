@@ -19,6 +19,9 @@
 #include "worker/registry/credentials.h"
 #include "worker/registry/registry.h"
 
+#pragma weak credentials_find
+#pragma weak credentials_fini
+
 static int load(struct settings **s, const char *path, struct err *e)
 {
 	struct config_report r = {0};
@@ -67,7 +70,7 @@ int connect_settings(struct settings **out, const char *path, const char *host, 
 	if (load(&s, path, e) < 0)
 		return -1;
 	x = source_of(s, host);
-	if (!x->username && !x->password) {
+	if (!x->username && !x->password && credentials_find) {
 		if (credentials_find(&c, host, e) < 0) {
 			settings_freep(&s);
 			return -1;

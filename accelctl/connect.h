@@ -1,4 +1,5 @@
-/* accelctl/connect.h - settings and registries for the commands that talk to a registry themselves. */
+/* accelctl/connect.h - settings and registries for the commands that talk to a registry themselves.
+ */
 #ifndef ACCELCTL_CONNECT_H
 #define ACCELCTL_CONNECT_H
 
@@ -10,8 +11,8 @@ struct imageref;
 struct registry;
 struct settings;
 
-/* path NULL: no file, docker's configuration and loopback HTTP.  A host that the file does not name, or names without
- * a login, gets docker's login. */
+/* path NULL: no file, docker's configuration and loopback HTTP.  A host that the file does not
+ * name, or names without a login, gets docker's login. */
 int connect_settings(struct settings **s, const char *path, const char *host, struct err *e);
 /* "latest" where a reference has neither tag nor digest. */
 int connect_reference(struct imageref *r, const char *text, struct err *e);
@@ -21,10 +22,12 @@ struct connection {
 	struct http *http;
 	struct registry *registry;
 };
-int connect_open(struct connection *c, const char *config, const struct imageref *ref, struct err *e);
+int connect_open(struct connection *c, const char *config, const struct imageref *ref,
+		 struct err *e);
 void connect_close(struct connection *c);
 
-/* SIGINT and SIGTERM set *stop to ERR_CANCELLED and cancel all transfers; a second one ends the program. */
+/* SIGINT and SIGTERM set *stop to ERR_CANCELLED and cancel all transfers; a second one ends the
+ * program. */
 int connect_catch_signals(atomic_int *stop, struct http *http, struct err *e);
 
 #endif

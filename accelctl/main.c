@@ -1,7 +1,7 @@
 /* accelctl/main.c - one table of commands: it dispatches, and makes help and completion.
  *
- * Upstream's help, errors and exit statuses where upstream has them (reference: upstream-acceld, accelctl): the version
- * first on stderr, help on stdout with 0, an unknown command 3. */
+ * Upstream's help, errors and exit statuses where upstream has them (reference: upstream-acceld,
+ * accelctl): the version first on stderr, help on stdout with 0, an unknown command 3. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,8 +83,8 @@ static int help_command(int argc, char **argv)
 
 static int bad_flag(const char *arg)
 {
-	scoped_free char *msg = mem_printf("flag provided but not defined: -%s",
-					   arg + (arg[1] == '-') + 1);
+	scoped_free char *msg =
+		mem_printf("flag provided but not defined: -%s", arg + (arg[1] == '-') + 1);
 
 	printf("Incorrect Usage: %s\n\n", msg);
 	help(stdout);

@@ -49,8 +49,8 @@ int progress_mode_parse(const char *text, enum progress_mode *m, struct err *e)
 			*m = (enum progress_mode)i;
 			return 0;
 		}
-	return err_set(e, ERR_INVALID, "progress is '%.40s', expected auto, tty, plain, json or none",
-		       text);
+	return err_set(e, ERR_INVALID,
+		       "progress is '%.40s', expected auto, tty, plain, json or none", text);
 }
 
 struct progress *progress_new(enum progress_mode m)
@@ -160,8 +160,8 @@ static void put_row(struct buf *b, const struct progress *p, const struct row *r
 			 progress_size(l->in_total, total));
 		if (r->rate > 0) {
 			time_left((double)(l->in_total - l->in_bytes) / r->rate, left);
-			buf_addf(b, NULL, " %8s/s %6s",
-				 progress_size((uint64_t)r->rate, rate), left);
+			buf_addf(b, NULL, " %8s/s %6s", progress_size((uint64_t)r->rate, rate),
+				 left);
 		}
 		break;
 	case LAYER_DONE:
@@ -275,10 +275,11 @@ void progress_clear(struct progress *p)
 /* ---- no terminal */
 static void plain(struct row *r, bool changed, uint64_t now)
 {
-	static const char *const msgs[] = {
-		[LAYER_WAITING] = "layer waits",   [LAYER_RUNNING] = "layer is being converted",
-		[LAYER_DONE] = "layer converted",  [LAYER_CACHED] = "layer was cached",
-		[LAYER_FAILED] = "layer failed"};
+	static const char *const msgs[] = {[LAYER_WAITING] = "layer waits",
+					   [LAYER_RUNNING] = "layer is being converted",
+					   [LAYER_DONE] = "layer converted",
+					   [LAYER_CACHED] = "layer was cached",
+					   [LAYER_FAILED] = "layer failed"};
 	const struct layer_progress *l = &r->l;
 	char text[DIGEST_TEXT];
 
@@ -320,6 +321,7 @@ static struct row *row_of(struct progress *p, const struct layer_progress *l)
 			return &p->row[i];
 	mem_grow(p->row, p->n, p->cap);
 	p->row[p->n] = (struct row){.l.from = l->from, .began_ms = clock_mono_ms()};
+	p->row[p->n].told_ms = p->row[p->n].began_ms;
 	return &p->row[p->n++];
 }
 

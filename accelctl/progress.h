@@ -1,5 +1,5 @@
-/* accelctl/progress.h - how far a conversion is: a line per layer, redrawn on a terminal; otherwise one log line for
- * each change of state, and at most one per layer in 5 s. */
+/* accelctl/progress.h - how far a conversion is: a line per layer, redrawn on a terminal; otherwise
+ * one log line for each change of state, and at most one per layer in 5 s. */
 #ifndef ACCELCTL_PROGRESS_H
 #define ACCELCTL_PROGRESS_H
 

@@ -738,6 +738,21 @@ static void on_bytes(void *arg, uint64_t in, uint64_t out)
 	pthread_mutex_unlock(&c->lock);
 }
 
+/* What out counted last may have come after the last byte in. */
+static void on_done(struct work *w, const struct layer_target *t, size_t n)
+{
+	uint64_t out = 0;
+
+	for (size_t i = 0; i < n; i++)
+		out += t[i].out_bytes;
+	pthread_mutex_lock(&w->c->lock);
+	if (out > w->it->progress.out_bytes) {
+		w->c->progress.out_bytes += out - w->it->progress.out_bytes;
+		w->it->progress.out_bytes = out;
+	}
+	pthread_mutex_unlock(&w->c->lock);
+}
+
 static struct column *lead_of(struct conv *c, struct column *k, struct column **lead, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -830,6 +845,7 @@ static int convert_leads(struct conv *c, struct item *it, struct column **lead, 
 	r = check_places(c, it, e);
 	if (r == 0)
 		r = layer_convert(&j, e);
+	on_done(&w, t, n);
 	for (size_t i = 0; i < n; i++) {
 		if (r == 0 && !t[i].done)
 			wrap_layer(c, it, &t[i].err);
@@ -969,7 +985,8 @@ static void strip_content(struct descriptor *d)
 	json_del(d->extra, "urls");
 }
 
-/* A layer that ended as plain says so itself: the result of the task may be gone when someone asks. */
+/* A layer that ended as plain says so itself: the result of the task may be gone when someone asks.
+ */
 static void finish_layer(const struct part *p, size_t n, struct descriptor *d)
 {
 	strip_content(d);

@@ -20,7 +20,7 @@ struct node { /* an inode: what all its names share */
 	uint64_t uid, gid, size;
 	int64_t mtime;
 	uint32_t dev_major, dev_minor;
-	char *link;	  /* '2' */
+	char *link;	   /* '2' */
 	uint8_t xattr[32]; /* SHA-256 over them, sorted; zeros: none */
 	uint8_t data[32];
 	uint32_t first; /* the smallest of its names' order when compared */
@@ -266,7 +266,8 @@ int listing_end(struct listing *l, struct err *e)
 	close_file(l);
 	for (size_t round = 0; round < 2; round++) /* a link to a link that stands later */
 		for (size_t i = 0; i < l->n; i++) {
-			const struct name *to = l->name[i].pending ? find(l, l->name[i].pending) : NULL;
+			const struct name *to =
+				l->name[i].pending ? find(l, l->name[i].pending) : NULL;
 
 			if (to && to->node != NONE) {
 				l->name[i].node = to->node;
@@ -280,7 +281,8 @@ int listing_end(struct listing *l, struct err *e)
 /* ---- comparing */
 static int by_path(const void *a, const void *b)
 {
-	return strcmp((*(const struct name *const *)a)->path, (*(const struct name *const *)b)->path);
+	return strcmp((*(const struct name *const *)a)->path,
+		      (*(const struct name *const *)b)->path);
 }
 
 static const struct name **sorted(const struct listing *l)
@@ -304,8 +306,9 @@ static bool only_a_path(const struct listing *l, const struct name *n)
 	const struct node *d = n->node == NONE ? NULL : &l->node[n->node];
 	static const uint8_t none[32];
 
-	return d && d->type == '5' && (n->path[0] == '\0' || (d->mode == 0755 && !d->uid && !d->gid &&
-				       memcmp(d->xattr, none, 32) == 0));
+	return d && d->type == '5' &&
+	       (n->path[0] == '\0' ||
+		(d->mode == 0755 && !d->uid && !d->gid && memcmp(d->xattr, none, 32) == 0));
 }
 
 /* Formats keep whole seconds, some round. */
@@ -323,29 +326,33 @@ static const char *difference(const struct listing *lw, const struct name *w,
 	if (!a || !b) {
 		if (!a == !b)
 			return NULL;
-		snprintf(text, 160, "hard link without a target in %s", a ? "the result" : "the source");
+		snprintf(text, 160, "hard link without a target in %s",
+			 a ? "the result" : "the source");
 	} else if (a->type != b->type) {
 		snprintf(text, 160, "type %c, the source has %c", b->type, a->type);
 	} else if (a->mode != b->mode && a->type != '2') {
 		snprintf(text, 160, "mode %04o, the source has %04o", b->mode, a->mode);
 	} else if (a->uid != b->uid || a->gid != b->gid) {
-		snprintf(text, 160, "owner %" PRIu64 ":%" PRIu64 ", the source has %" PRIu64 ":%" PRIu64,
+		snprintf(text, 160,
+			 "owner %" PRIu64 ":%" PRIu64 ", the source has %" PRIu64 ":%" PRIu64,
 			 b->uid, b->gid, a->uid, a->gid);
 	} else if (a->type == '0' && a->size != b->size) {
 		snprintf(text, 160, "%" PRIu64 " bytes, the source has %" PRIu64, b->size, a->size);
 	} else if (a->type == '0' && memcmp(a->data, b->data, 32) != 0) {
 		snprintf(text, 160, "its bytes differ");
 	} else if (times_differ(a->mtime, b->mtime)) {
-		snprintf(text, 160, "time %" PRId64 ", the source has %" PRId64, b->mtime, a->mtime);
+		snprintf(text, 160, "time %" PRId64 ", the source has %" PRId64, b->mtime,
+			 a->mtime);
 	} else if (!str_eq(a->link, b->link)) {
 		snprintf(text, 160, "it points elsewhere");
 	} else if (a->dev_major != b->dev_major || a->dev_minor != b->dev_minor) {
-		snprintf(text, 160, "device %u:%u, the source has %u:%u", b->dev_major, b->dev_minor,
-			 a->dev_major, a->dev_minor);
+		snprintf(text, 160, "device %u:%u, the source has %u:%u", b->dev_major,
+			 b->dev_minor, a->dev_major, a->dev_minor);
 	} else if (memcmp(a->xattr, b->xattr, 32) != 0) {
 		snprintf(text, 160, "its xattrs differ");
 	} else if (!str_eq(lw->name[a->first].path, lg->name[b->first].path)) {
-		snprintf(text, 160, "it is a hard link to %.120s, not to that", lg->name[b->first].path);
+		snprintf(text, 160, "it is a hard link to %.120s, not to that",
+			 lg->name[b->first].path);
 	} else {
 		return NULL;
 	}

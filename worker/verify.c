@@ -84,7 +84,8 @@ static const char *format_of(const struct descriptor *d, const struct driver **d
 		{"containerd.io/snapshot/stargz/toc.digest", "eStargz", DRIVER_ESTARGZ},
 		{"io.github.containers.zstd-chunked.manifest-checksum", "zstd:chunked",
 		 DRIVER_ZSTDCHUNKED},
-		{"io.containers.zstd-chunked.manifest-checksum", "zstd:chunked", DRIVER_ZSTDCHUNKED},
+		{"io.containers.zstd-chunked.manifest-checksum", "zstd:chunked",
+		 DRIVER_ZSTDCHUNKED},
 		{"containerd.io/snapshot/nydus-blob", "Nydus", DRIVER_NYDUS},
 		{"containerd.io/snapshot/nydus-bootstrap", "Nydus bootstrap", DRIVER_NYDUS},
 	};
@@ -136,7 +137,8 @@ static int compare_layer(struct check *c, const struct descriptor *from,
 	if (read_tar(c, c->from->repository, from, from_diff, want, e) < 0)
 		return finding(c, (err_wrap(e, "source layer"), e));
 	/* As any client pulls it: digest, size, diff_id. */
-	if (tar && read_tar(c, c->to->repository, to, to_diff, drv && drv->check ? NULL : got, e) < 0)
+	if (tar &&
+	    read_tar(c, c->to->repository, to, to_diff, drv && drv->check ? NULL : got, e) < 0)
 		return finding(c, e);
 	if (drv && drv->check && read_format(c, drv, to, got, e) < 0)
 		return finding(c, e);
@@ -204,7 +206,8 @@ static int compare_images(struct check *c, const struct resolved_image *from,
 		if (compare_layer(c, &from->manifest.layers[i],
 				  i < from->config.n_diff_ids ? &from->config.diff_ids[i] : NULL,
 				  &to->manifest.layers[i],
-				  i < to->config.n_diff_ids ? &to->config.diff_ids[i] : NULL, e) < 0)
+				  i < to->config.n_diff_ids ? &to->config.diff_ids[i] : NULL,
+				  e) < 0)
 			return err_wrap(e, "layer %zu", i + 1);
 	}
 	return 0;
@@ -230,13 +233,14 @@ static const struct resolved_image *counterpart(const struct resolved *from,
 static int source_reference(const struct resolved *to, struct imageref *from, struct err *e)
 {
 	const struct annotations *a = to->kind == KIND_INDEX ? &to->index.annotations
-						 : &to->image[0].manifest.annotations;
+							     : &to->image[0].manifest.annotations;
 	const char *ref = annotations_get(a, ANN_SOURCE_REFERENCE);
 	const char *digest = annotations_get(a, ANN_SOURCE_DIGEST);
 
 	if (!ref || !digest)
-		return err_set(e, ERR_INVALID,
-			       "the image does not say what it was made from; name it with --source");
+		return err_set(
+			e, ERR_INVALID,
+			"the image does not say what it was made from; name it with --source");
 	if (imageref_parse(from, ref, e) < 0 || digest_parse(&from->digest, digest, e) < 0)
 		return err_wrap(e, "its source reference");
 	return 0;

@@ -1,7 +1,7 @@
 /* worker/verify.h - a converted image read back and compared with its source: `accelctl check`.
  *
- * Per layer: the blob's digest and size, what it unpacks to against the config's diff_id, the format's own rules (the
- * driver's check), and every entry against the source layer. */
+ * Per layer: the blob's digest and size, what it unpacks to against the config's diff_id, the
+ * format's own rules (the driver's check), and every entry against the source layer. */
 #ifndef WORKER_VERIFY_H
 #define WORKER_VERIFY_H
 
@@ -26,9 +26,11 @@ struct verify_ops {
 struct verify_report {
 	size_t platforms, layers, entries, problems;
 };
-/* source NULL: from the image's own annotation.  0 whether problems were found or not: see the report. */
-int verify_image(struct registry *reg, const struct imageref *converted, const struct imageref *source,
-		 const struct verify_ops *o, struct verify_report *r, struct err *e);
+/* source NULL: from the image's own annotation.  0 whether problems were found or not: see the
+ * report. */
+int verify_image(struct registry *reg, const struct imageref *converted,
+		 const struct imageref *source, const struct verify_ops *o, struct verify_report *r,
+		 struct err *e);
 
 /* "eStargz", "zstd:chunked", "Nydus", "plain": by a layer's annotations. */
 const char *verify_format(const struct descriptor *d);

@@ -1,5 +1,6 @@
-/* tests/unit/mockreg.h - a registry in memory in place of worker/registry: same functions, one repository, counters
- * and ways to fail.  Linked before libworker.a, so that the real one is not pulled in. */
+/* tests/unit/mockreg.h - a registry in memory in place of worker/registry: same functions, one
+ * repository, counters and ways to fail.  Linked before libworker.a, so that the real one is not
+ * pulled in. */
 #ifndef TESTS_UNIT_MOCKREG_H
 #define TESTS_UNIT_MOCKREG_H
 
@@ -38,11 +39,11 @@ static struct mock {
 	/* counters */
 	int gets, ranges, uploads, open_uploads, commits, tag_puts, mounts;
 	/* failing */
-	struct digest flip;	 /* this blob arrives with its last byte changed */
-	int break_uploads;	 /* so many uploads fail with NET after 1000 bytes */
-	int put_fails;		 /* manifest PUTs fail with NET and no answer */
+	struct digest flip;	  /* this blob arrives with its last byte changed */
+	int break_uploads;	  /* so many uploads fail with NET after 1000 bytes */
+	int put_fails;		  /* manifest PUTs fail with NET and no answer */
 	void (*before_put)(void); /* called before a tag moves */
-	void (*on_get)(void);	 /* when a blob is asked for */
+	void (*on_get)(void);	  /* when a blob is asked for */
 } mock = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static inline void mock_reset(void)

@@ -1,4 +1,5 @@
-/* tests/unit/test_convert.c - images through the whole of the worker, against a registry in memory. */
+/* tests/unit/test_convert.c - images through the whole of the worker, against a registry in memory.
+ */
 #include "tests/unit/unit.h"
 
 #include <stdlib.h>
@@ -24,7 +25,8 @@ static void add_file(struct buf *tar, const char *name, const void *p, size_t n)
 	uint8_t block[512];
 	static const uint8_t zeros[512];
 
-	tar_write_header(block, &(struct tar_out){.name = name, .type = '0', .mode = 0644, .size = n});
+	tar_write_header(block,
+			 &(struct tar_out){.name = name, .type = '0', .mode = 0644, .size = n});
 	buf_add(tar, block, 512, NULL);
 	buf_add(tar, p, n, NULL);
 	buf_add(tar, zeros, tar_padding(n), NULL);
@@ -84,8 +86,9 @@ static struct digest make_image(const struct made *m, size_t n, const char *arch
 		 "\"NONE\"]}},\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[",
 		 arch);
 	for (size_t i = 0; i < n; i++)
-		buf_addf(&b, NULL, "%s\"%s\"", i ? "," : "",
-			 digest_text(i == 0 && wrong_diff_id ? wrong_diff_id : &m[i].diff_id, text));
+		buf_addf(
+			&b, NULL, "%s\"%s\"", i ? "," : "",
+			digest_text(i == 0 && wrong_diff_id ? wrong_diff_id : &m[i].diff_id, text));
 	buf_add_str(&b, "]}}", NULL);
 	config = mock_add(b.data, b.len, NULL);
 	{
@@ -99,10 +102,11 @@ static struct digest make_image(const struct made *m, size_t n, const char *arch
 			 config_n, digest_text(&config, text));
 	}
 	for (size_t i = 0; i < n; i++)
-		buf_addf(&b, NULL,
-			 "%s{\"mediaType\":\"%s\",\"size\":%zu,\"digest\":\"%s\",\"data\":\"eA==\"}",
-			 i ? "," : "", m[i].d.media_type, (size_t)m[i].d.size,
-			 digest_text(&m[i].d.digest, text));
+		buf_addf(
+			&b, NULL,
+			"%s{\"mediaType\":\"%s\",\"size\":%zu,\"digest\":\"%s\",\"data\":\"eA==\"}",
+			i ? "," : "", m[i].d.media_type, (size_t)m[i].d.size,
+			digest_text(&m[i].d.digest, text));
 	buf_add_str(&b, "],\"future\":7}", NULL);
 	top = mock_add(b.data, b.len, MT_DOCKER_MANIFEST);
 	if (tag)
@@ -169,8 +173,8 @@ static void start(struct fixture *f, const char *ref)
 
 	memset(f, 0, sizeof(*f));
 	f->settings = settings_default();
-	f->settings->source =
-		mem_resize(f->settings->source, f->settings->n_sources + 1, sizeof(struct source_settings));
+	f->settings->source = mem_resize(f->settings->source, f->settings->n_sources + 1,
+					 sizeof(struct source_settings));
 	f->settings->source[f->settings->n_sources++] =
 		(struct source_settings){.host = mem_strdup(HOST), .plain_http = true};
 	target_init(&f->target[0], DRIVER_ESTARGZ);
@@ -235,7 +239,8 @@ static void get(struct manifest *m, struct imageconfig *c, const struct digest *
 		fail_msg("%s", e.text);
 }
 
-static void every_layer_unpacks_to_its_diff_id(const struct manifest *m, const struct imageconfig *c)
+static void every_layer_unpacks_to_its_diff_id(const struct manifest *m,
+					       const struct imageconfig *c)
 {
 	assert_int_equal(m->n_layers, c->n_diff_ids);
 	for (size_t i = 0; i < m->n_layers; i++) {
@@ -285,8 +290,10 @@ static void an_image_becomes_lazy_and_every_layer_unpacks_to_its_diff_id(void **
 	every_layer_unpacks_to_its_diff_id(&m, &c);
 	assert_string_equal(m.media_type, MT_OCI_MANIFEST);
 	assert_string_equal(m.layers[0].media_type, MT_OCI_LAYER_GZIP);
-	assert_non_null(annotations_get(&m.layers[0].annotations, "containerd.io/snapshot/stargz/toc.digest"));
-	assert_string_equal(annotations_get(&m.annotations, ANN_SOURCE_DIGEST), digest_text(&source, text));
+	assert_non_null(annotations_get(&m.layers[0].annotations,
+					"containerd.io/snapshot/stargz/toc.digest"));
+	assert_string_equal(annotations_get(&m.annotations, ANN_SOURCE_DIGEST),
+			    digest_text(&source, text));
 	assert_string_equal(annotations_get(&m.annotations, ANN_SOURCE_REFERENCE), HOST "/p/r:v1");
 	assert_string_equal(annotations_get(&m.annotations, ANN_GENERATION), "1");
 	assert_non_null(json_get(m.extra, "future"));
@@ -372,7 +379,8 @@ static void make_index(struct made l[3])
 	buf_addf(&b, NULL,
 		 "{\"schemaVersion\":2,\"mediaType\":\"" MT_DOCKER_LIST "\",\"manifests\":["
 		 "{\"mediaType\":\"" MT_DOCKER_MANIFEST "\",\"size\":%zu,\"digest\":\"%s\","
-		 "\"platform\":{\"architecture\":\"amd64\",\"os\":\"linux\"},\"annotations\":{\"k\":\"v\"}},"
+		 "\"platform\":{\"architecture\":\"amd64\",\"os\":\"linux\"},\"annotations\":{"
+		 "\"k\":\"v\"}},"
 		 "{\"mediaType\":\"" MT_DOCKER_MANIFEST "\",\"size\":%zu,\"digest\":\"%s\","
 		 "\"platform\":{\"architecture\":\"arm64\",\"os\":\"linux\"}},"
 		 "{\"mediaType\":\"" MT_OCI_MANIFEST "\",\"size\":2,\"digest\":\"%s\","
@@ -503,7 +511,8 @@ static void wrong_bytes_are_told_by_their_digest_and_leave_nothing_behind(void *
 	static const struct digest any = {.alg = DIGEST_SHA256};
 
 	corrupt("download: delivered sha256:", &any, NULL);
-	corrupt("it unpacks to sha256:", NULL, &(struct digest){.alg = DIGEST_SHA256, .bytes = {1}});
+	corrupt("it unpacks to sha256:", NULL,
+		&(struct digest){.alg = DIGEST_SHA256, .bytes = {1}});
 }
 
 static void a_broken_upload_runs_its_layer_again(void **s)
@@ -684,8 +693,8 @@ static void a_pinned_digest_whose_tag_moved_is_skipped_without_an_enqueue(void *
 	stop(&f);
 }
 
-static void permission_other_than_granted(enum permission p, enum err_code code, enum err_class class,
-					  const char *text)
+static void permission_other_than_granted(enum permission p, enum err_code code,
+					  enum err_class class, const char *text)
 {
 	struct made l;
 	struct fixture f;
