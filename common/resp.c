@@ -264,8 +264,8 @@ static void on_timer(void *arg)
 	} else if (!r->open) {
 		struct err e;
 
-		err_set(&e, ERR_NET, "Redis at %s: no connection within %d ms%s", r->addr, CONNECT_MS,
-			r->tls && r->bev ? ": is TLS on there?" : "");
+		err_set(&e, ERR_NET, "Redis at %s: no connection within %d ms%s", r->addr,
+			CONNECT_MS, r->tls && r->bev ? ": is TLS on there?" : "");
 		resp_drop(r, &e);
 	}
 	leave(r);

@@ -17,7 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 
 	if (task_request_parse(&r, (const char *)data, n, &e) < 0)
 		return 0;
-	if (task_request_write(&r, &one, &e) == 0) { /* defaults that are spelled out may pass 8 KiB */
+	if (task_request_write(&r, &one, &e) ==
+	    0) { /* defaults that are spelled out may pass 8 KiB */
 		if (task_request_parse(&again, one.data, one.len, &e) < 0)
 			abort();
 		if (task_request_write(&again, &two, &e) < 0 || strcmp(one.data, two.data) != 0)

@@ -1,5 +1,5 @@
-/* Redis's replies: any bytes, in pieces of any size, are replies, "more", or a refusal; never more memory than
- * the bound allows. */
+/* Redis's replies: any bytes, in pieces of any size, are replies, "more", or a refusal; never more
+ * memory than the bound allows. */
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -12,7 +12,8 @@ static size_t weigh(const struct reply *r)
 {
 	size_t sum = r->kind == REPLY_STR ? r->n : 1;
 
-	if ((r->kind == REPLY_STR || r->kind == REPLY_STATUS || r->kind == REPLY_ERROR) && r->str[r->n] != 0)
+	if ((r->kind == REPLY_STR || r->kind == REPLY_STATUS || r->kind == REPLY_ERROR) &&
+	    r->str[r->n] != 0)
 		abort();
 	for (size_t i = 0; r->kind == REPLY_ARRAY && i < r->n; i++)
 		sum += weigh(r->element[i]);

@@ -67,7 +67,8 @@ static void write_request(struct buf *b, const char *ref, enum task_trigger trig
 
 	make_rule(&rule, targets);
 	assert_int_equal(imageref_parse(&source, ref, &e), 0);
-	assert_int_equal(task_request_from_rule(&r, &source, ref, &rule, "linux/amd64", trigger, "trace-1", &e),
+	assert_int_equal(task_request_from_rule(&r, &source, ref, &rule, "linux/amd64", trigger,
+						"trace-1", &e),
 			 0);
 	assert_int_equal(task_request_write(&r, b, &e), 0);
 	task_request_fini(&r);
@@ -81,9 +82,11 @@ static void a_request_survives_the_record(void **s)
 	struct err e;
 
 	write_request(&b, "h.example/ten/img:1@sha256:" A64, TRIGGER_EVENT);
-	assert_text_has(b.data, "{\"given\":\"h.example/ten/img:1@sha256:" A64 "\",\"pinned\":false,");
-	assert_text_has(b.data, "\"source\":{\"digest\":\"sha256:" A64
-				"\",\"host\":\"h.example\",\"repository\":\"ten/img\",\"tag\":\"1\"}");
+	assert_text_has(b.data,
+			"{\"given\":\"h.example/ten/img:1@sha256:" A64 "\",\"pinned\":false,");
+	assert_text_has(b.data,
+			"\"source\":{\"digest\":\"sha256:" A64
+			"\",\"host\":\"h.example\",\"repository\":\"ten/img\",\"tag\":\"1\"}");
 	assert_text_has(b.data, "\"v\":1}");
 	assert_null(strchr(b.data, ' '));
 	assert_int_equal(task_request_parse(&r, b.data, b.len, &e), 0);
@@ -129,7 +132,8 @@ static void a_target_tag_that_gets_too_long_is_refused_at_once(void **s)
 
 	memset(source.tag, 't', 126);
 	make_rule(&rule, targets);
-	assert_int_equal(task_request_from_rule(&r, &source, "x", &rule, "", TRIGGER_EVENT, "", &e), -1);
+	assert_int_equal(task_request_from_rule(&r, &source, "x", &rule, "", TRIGGER_EVENT, "", &e),
+			 -1);
 	assert_int_equal(e.code, ERR_INVALID);
 	assert_null(r.targets);
 	end_rule(targets);
@@ -189,7 +193,8 @@ static void a_record_over_8_kib_is_refused_both_ways(void **s)
 	memset(big, 'x', 9000);
 	make_rule(&rule, targets);
 	imageref_parse(&source, "h.example/a/b:1", NULL);
-	assert_int_equal(task_request_from_rule(&r, &source, big, &rule, "", TRIGGER_EVENT, "", &e), 0);
+	assert_int_equal(task_request_from_rule(&r, &source, big, &rule, "", TRIGGER_EVENT, "", &e),
+			 0);
 	assert_int_equal(task_request_write(&r, &b, &e), -1);
 	assert_int_equal(e.code, ERR_LIMIT);
 	assert_int_equal(b.len, 0);
@@ -239,11 +244,13 @@ static void upstreams_eight_fields_come_first_and_as_it_writes_them(void **s)
 	t.source = mem_strdup("192.168.1.1/library/nginx:latest");
 	j = task_to_json(&t, false);
 	assert_int_equal(json_write(j, JSON_COMPACT, &b, NULL), 0);
-	assert_text_has(b.data,
-			"{\"id\":\"5bdf7e80-1f1e-461f-a50d-f41d27434662\",\"created\":\"2022-04-06T06:45:11.832Z\","
-			"\"finished\":\"2022-04-06T06:45:11.9Z\",\"source\":\"192.168.1.1/library/nginx:latest\","
-			"\"source_size\":70254592,\"target_size\":72351744,\"status\":\"COMPLETED\",\"reason\":\"\","
-			"\"phase\":\"done\"");
+	assert_text_has(b.data, "{\"id\":\"5bdf7e80-1f1e-461f-a50d-f41d27434662\",\"created\":"
+				"\"2022-04-06T06:45:11.832Z\","
+				"\"finished\":\"2022-04-06T06:45:11.9Z\",\"source\":\"192.168.1.1/"
+				"library/nginx:latest\","
+				"\"source_size\":70254592,\"target_size\":72351744,\"status\":"
+				"\"COMPLETED\",\"reason\":\"\","
+				"\"phase\":\"done\"");
 	assert_null(strstr(b.data, "\"attempts\""));
 	json_freep(&j);
 	t.finished_ms = 0;
