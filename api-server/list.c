@@ -171,10 +171,6 @@ void handle_list(struct api *a, struct request *q, const char *id)
 		answer_error(q, 400, "ERR_ILLEGAL_PARAMETER", e.text, NULL);
 		return;
 	}
-	if (!a->redis_ready) {
-		answer_unavailable(q);
-		return;
-	}
 	queue_list(a->queue, &l->f, on_list, l);
 	take_ptr(l);
 }

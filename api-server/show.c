@@ -62,6 +62,14 @@ static void on_show(const struct task *t, const struct err *e, void *arg)
 	answer_json(o->q, 200, &j);
 }
 
+/* t->registry is shortened when it is long; the request has the host itself. */
+static const char *host_of(const struct task *t)
+{
+	const char *host = json_value_str(json_get(json_get(t->request, "source"), "host"));
+
+	return host ? host : t->registry ? t->registry : "";
+}
+
 static void answer_phase(struct one *o, int status, const char *phase)
 {
 	struct json *j = json_new_object();
@@ -108,7 +116,7 @@ static void cancel_known(const struct task *t, const struct err *e, void *arg)
 
 	if (!have(o, t, e)) {
 		free(o);
-	} else if (!auth_write(o->a->settings, o->q, t->registry)) {
+	} else if (!auth_write(o->a->settings, o->q, host_of(t))) {
 		answer_unauthorized(o->q);
 		free(o);
 	} else {
@@ -175,7 +183,7 @@ static void retry_known(const struct task *t, const struct err *e, void *arg)
 		free(o);
 		return;
 	}
-	if (!auth_write(o->a->settings, o->q, t->registry))
+	if (!auth_write(o->a->settings, o->q, host_of(t)))
 		answer_unauthorized(o->q);
 	else if (t->state != TASK_DONE && t->state != TASK_FAILED && t->state != TASK_CANCELLED)
 		answer_error(o->q, 409, "ERR_CONFLICT", "the task has not ended yet", NULL);
@@ -191,10 +199,7 @@ static void retry_known(const struct task *t, const struct err *e, void *arg)
 static void look_up(struct api *a, struct request *q, const char *id,
 		    void (*on)(const struct task *t, const struct err *e, void *arg))
 {
-	if (a->redis_ready)
-		queue_get(a->queue, id, on, one_new(a, q, id));
-	else
-		answer_unavailable(q);
+	queue_get(a->queue, id, on, one_new(a, q, id));
 }
 
 void handle_show(struct api *a, struct request *q, const char *id)
