@@ -9,14 +9,14 @@
 
 static const char *const http[] = {"code", "host", "method", "url", NULL};
 static const char *const code[] = {"code", NULL}, *const state[] = {"state", NULL},
-		  *const result[] = {"result", NULL}, *const trigger[] = {"trigger", NULL},
-		  *const version[] = {"version", NULL};
+			 *const result[] = {"result", NULL}, *const trigger[] = {"trigger", NULL},
+			 *const version[] = {"version", NULL};
 
 /* Upstream's bounds, and a few above them: its top of 10 s says nothing about ?sync. */
-static const double seconds[] = {.005, .01, .025, .05, .1, .25,	 .5,  1,    2.5,
+static const double seconds[] = {.005, .01, .025, .05, .1,  .25, .5,  1,    2.5,
 				 5,    10,  30,	  60,  120, 300, 600, 1800, 0};
-static const double bytes[] = {1024, 2048, 5120,    10240,   102400, 512000,
-			       1048576, 2621440,    5242880, 10485760, 0};
+static const double bytes[] = {1024,	2048,	 5120,	  10240,    102400, 512000,
+			       1048576, 2621440, 5242880, 10485760, 0};
 
 static const struct metric_desc table[COUNTERS] = {
 	[COUNT_REQUESTS] = {"acceleration_service_%s_requests_total",

@@ -212,7 +212,8 @@ static void create_one(struct creation *c, size_t i)
 	struct err e = {0};
 
 	if (c->w.event && !it->ref.tag[0]) {
-		ignored(c, it, "the event names a digest and no tag: a part of an index, or no image",
+		ignored(c, it,
+			"the event names a digest and no tag: a part of an index, or no image",
 			"digest_only");
 	} else if (c->w.event && rules_is_output(rules, &it->ref)) {
 		ignored(c, it, "its tag is one that we make", "output");
@@ -235,9 +236,9 @@ static void create_all(struct creation *c)
 	one_less(c);
 }
 
-/* ---- echoes by request id: our manifest PUTs carry X-Request-Id: accel-<task>, which Harbor passes
- * on.  Anyone may send such an id, so it only ever suppresses work, and only for a tag that this
- * task makes. */
+/* ---- echoes by request id: our manifest PUTs carry X-Request-Id: accel-<task>, which Harbor
+ * passes on.  Anyone may send such an id, so it only ever suppresses work, and only for a tag that
+ * this task makes. */
 
 static bool makes(const struct task_request *r, const struct imageref *ref)
 {
@@ -307,7 +308,8 @@ static void bad_payload(struct creation *c, const struct err *e)
 static void bad_reference(struct creation *c, const char *given, const struct err *e)
 {
 	scoped_free char *msg = mem_printf("failed to parse resource url %s", given);
-	scoped_free char *detail = mem_printf("failed to parse resource url %s: %s", given, e->text);
+	scoped_free char *detail =
+		mem_printf("failed to parse resource url %s: %s", given, e->text);
 
 	log_error(msg, F_MODULE("api"), NULL);
 	count(c, "invalid");

@@ -148,9 +148,10 @@ static bool is_eaten_webhook(struct api *a, struct request *q)
 {
 	if (!request_header(q, "Referer") || !auth_is_webhook(a->settings, q))
 		return false;
-	log_error("a webhook came as a GET: something in front redirects it; put the final URL into "
-		  "Harbor's webhook policy",
-		  F_STR("referer", request_header(q, "Referer")), F_MODULE("api"), NULL);
+	log_error(
+		"a webhook came as a GET: something in front redirects it; put the final URL into "
+		"Harbor's webhook policy",
+		F_STR("referer", request_header(q, "Referer")), F_MODULE("api"), NULL);
 	answer_error(q, 400, "ERR_ILLEGAL_PARAMETER",
 		     "this is a webhook that a redirect turned into a GET, so the event is lost: "
 		     "put the final URL into Harbor's webhook policy",

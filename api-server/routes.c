@@ -129,8 +129,7 @@ static void observe(struct api *a, const struct request *q, const char *url, int
 
 	snprintf(code, sizeof(code), "%d", status);
 	metrics_add(a->metrics, COUNT_REQUESTS, labels, 1);
-	metrics_observe(a->metrics, COUNT_REQUEST_SECONDS, labels,
-			(double)request_age_us(q) / 1e6);
+	metrics_observe(a->metrics, COUNT_REQUEST_SECONDS, labels, (double)request_age_us(q) / 1e6);
 	metrics_observe(a->metrics, COUNT_REQUEST_BYTES, labels,
 			(double)(in_bytes + strlen(request_uri(q))));
 	metrics_observe(a->metrics, COUNT_RESPONSE_BYTES, labels, (double)out_bytes);
@@ -162,8 +161,7 @@ void routes_on_done(const struct request *q, int status, uint64_t in_bytes, uint
 	/* Scrapes and probes come every few seconds and say nothing. */
 	if (strcmp(url, "/metrics") != 0) {
 		observe(a, q, url, status, in_bytes, out_bytes);
-		if (status >= 400 ||
-		    (strcmp(url, "/healthz") != 0 && strcmp(url, "/readyz") != 0))
+		if (status >= 400 || (strcmp(url, "/healthz") != 0 && strcmp(url, "/readyz") != 0))
 			access_line(q, status, in_bytes, out_bytes);
 	}
 	free(c);

@@ -10,9 +10,9 @@ struct api;
 struct request;
 
 enum route_access {
-	ACCESS_OPEN,  /* anyone */
-	ACCESS_READ,  /* auth.tokens, when there are any */
-	ACCESS_OWN,   /* the handler decides, knowing the host */
+	ACCESS_OPEN, /* anyone */
+	ACCESS_READ, /* auth.tokens, when there are any */
+	ACCESS_OWN,  /* the handler decides, knowing the host */
 };
 
 struct route {

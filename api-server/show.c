@@ -106,8 +106,8 @@ static void on_cancelled(enum cancel_outcome outcome, const struct err *e, void 
 		break;
 	}
 	if (outcome == CANCEL_DONE || outcome == CANCEL_FLAGGED)
-		log_info("task cancelled", F_STR("task", o->id),
-			 F_STR("peer", request_peer(o->q)), F_MODULE("api"), NULL);
+		log_info("task cancelled", F_STR("task", o->id), F_STR("peer", request_peer(o->q)),
+			 F_MODULE("api"), NULL);
 }
 
 static void cancel_known(const struct task *t, const struct err *e, void *arg)
@@ -139,8 +139,8 @@ static void on_retried(const struct enqueue_result *r, const struct err *e, void
 		return;
 	}
 	counters_add(o->a, r->outcome == ENQUEUED ? COUNT_ENQUEUED : COUNT_DEDUPLICATED, "retry");
-	log_info("task is run again", F_STR("parent", o->id), F_STR("task", r->id),
-		 F_MODULE("api"), NULL);
+	log_info("task is run again", F_STR("parent", o->id), F_STR("task", r->id), F_MODULE("api"),
+		 NULL);
 	location = mem_printf("/api/v1/conversions/%s", r->id);
 	reply_header(o->q, "Location", location);
 	reply_header(o->q, "X-Accel-Task-Id", r->id);

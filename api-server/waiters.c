@@ -188,7 +188,7 @@ static void on_task(const struct task *t, const struct err *e, void *arg)
 		watch_ended(x, false, NULL);
 	} else if (t->state == TASK_FAILED || t->state == TASK_CANCELLED) {
 		watch_ended(x, true,
-			    t->reason && *t->reason ? t->reason
+			    t->reason && *t->reason	 ? t->reason
 			    : t->state == TASK_CANCELLED ? "cancelled"
 							 : NULL);
 	} else if (again) {
@@ -219,8 +219,8 @@ static void read_all(struct waiters *w)
 	struct waiter *t;
 
 	LIST_FOREACH(t, &w->all, next)
-		for (size_t i = 0; i < t->n; i++)
-			read_later(t->watch[i]);
+	for (size_t i = 0; i < t->n; i++)
+		read_later(t->watch[i]);
 	read_some(w);
 }
 
@@ -247,8 +247,8 @@ static void on_events(const char *last_id, const char *const *ids, const char *c
 		    (s != TASK_DONE && s != TASK_FAILED && s != TASK_CANCELLED))
 			continue;
 		LIST_FOREACH(x, &w->bucket[bucket_of(ids[i])], same)
-			if (!strcmp(x->id, ids[i]))
-				read_later(x);
+		if (!strcmp(x->id, ids[i]))
+			read_later(x);
 	}
 	if (gap || !w->positioned)
 		read_all(w);
@@ -333,7 +333,8 @@ void waiters_add(struct waiters *w, struct request *q, const char (*ids)[TASK_ID
 	t->q = q;
 	t->n = t->left = n;
 	t->watch = mem_array(n, sizeof(struct watch *));
-	t->timer = loop_timer(w->a->loop, w->a->settings->server.sync_timeout_ms, 0, on_deadline, t);
+	t->timer =
+		loop_timer(w->a->loop, w->a->settings->server.sync_timeout_ms, 0, on_deadline, t);
 	LIST_INSERT_HEAD(&w->all, t, next);
 	w->n++;
 	request_on_close(q, on_left, t);

@@ -53,8 +53,9 @@ static int parse_resources(struct webhook *w, const struct json *data, const cha
 		return -1;
 	n = json_len(list);
 	if (n > WEBHOOK_ITEMS)
-		return err_set(e, ERR_INVALID, "%s.resources has %zu elements, at most %d are taken",
-			       at, n, WEBHOOK_ITEMS);
+		return err_set(e, ERR_INVALID,
+			       "%s.resources has %zu elements, at most %d are taken", at, n,
+			       WEBHOOK_ITEMS);
 	w->item = mem_array(n + 1, sizeof(*w->item));
 	for (size_t i = 0; i < n; i++, w->n++) {
 		str_copy(path, sizeof(path), at);
@@ -87,7 +88,8 @@ static int parse_cloudevent(struct webhook *w, const struct json *j, struct err 
 	const char *version, *type, *id = NULL;
 	struct json *data;
 
-	if (json_str(j, "specversion", "", &version, e) < 0 || json_str(j, "type", "", &type, e) < 0)
+	if (json_str(j, "specversion", "", &version, e) < 0 ||
+	    json_str(j, "type", "", &type, e) < 0)
 		return -1;
 	if (strcmp(version, "1.0") != 0)
 		return err_set(e, ERR_INVALID, "specversion is '%.16s', expected 1.0", version);
@@ -102,8 +104,7 @@ static int parse_cloudevent(struct webhook *w, const struct json *j, struct err 
 	return parse_resources(w, data, "data", e);
 }
 
-static int parse_json(struct webhook *w, bool cloudevent, const char *body, size_t n,
-		      struct err *e)
+static int parse_json(struct webhook *w, bool cloudevent, const char *body, size_t n, struct err *e)
 {
 	scoped(json_freep) struct json *j = NULL;
 
@@ -124,8 +125,8 @@ static bool is_type(const char *content_type, const char *want)
 {
 	size_t n = strlen(want);
 
-	return content_type && strlen(content_type) >= n &&
-	       !strncasecmp(content_type, want, n) && (!content_type[n] || strchr("; ,", content_type[n]));
+	return content_type && strlen(content_type) >= n && !strncasecmp(content_type, want, n) &&
+	       (!content_type[n] || strchr("; ,", content_type[n]));
 }
 
 int webhook_parse(struct webhook *to, const char *content_type, const char *body, size_t n,

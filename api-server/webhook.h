@@ -16,8 +16,8 @@ struct err;
 enum { WEBHOOK_ITEMS = 256 }; /* resources of one body */
 
 struct webhook_item {
-	char *given;   /* resource_url, as received */
-	char *digest;  /* of the event, or NULL */
+	char *given;	     /* resource_url, as received */
+	char *digest;	     /* of the event, or NULL */
 	struct imageref ref; /* after webhook_references */
 };
 

@@ -1031,6 +1031,16 @@ size_t httpd_open_requests(const struct httpd *h)
 	return h->n_open;
 }
 
+size_t httpd_unfinished(const struct httpd *h)
+{
+	const struct conn *c;
+	size_t n = 0;
+
+	TAILQ_FOREACH(c, &h->conns, next)
+	n += c->phase != IDLE && c->phase != LINGERING;
+	return n;
+}
+
 size_t httpd_connections(const struct httpd *h)
 {
 	return h->n_conns;

@@ -36,6 +36,8 @@ int httpd_listen_unix(struct httpd *h, const char *path, uint32_t mode, struct e
 int httpd_reload_tls(struct httpd *h, struct err *e);
 void httpd_stop_listening(struct httpd *h); /* open requests go on */
 size_t httpd_open_requests(const struct httpd *h);
+/* Connections in the middle of a request or of its answer. */
+size_t httpd_unfinished(const struct httpd *h);
 size_t httpd_connections(const struct httpd *h);
 void httpd_freep(struct httpd **h);
 

@@ -25,7 +25,8 @@ static void one(const char *type, const char *p, size_t n)
 			abort();
 	} else {
 		for (size_t i = 0; i < w.n; i++)
-			if (!w.item[i].ref.host[0] || !strchr(imageref_text(&w.item[i].ref, text), '/'))
+			if (!w.item[i].ref.host[0] ||
+			    !strchr(imageref_text(&w.item[i].ref, text), '/'))
 				abort();
 	}
 	webhook_fini(&w);

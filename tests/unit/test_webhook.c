@@ -41,7 +41,10 @@ static void what_upstreams_client_sends_is_a_request(void **state)
 static void bodies_that_are_no_push_have_no_items(void **state)
 {
 	static const char *const bodies[] = {
-		"", "{}", "null", "{\"type\":null}",
+		"",
+		"{}",
+		"null",
+		"{\"type\":null}",
 		"{\"type\":\"DELETE_ARTIFACT\",\"occur_at\":1,\"event_data\":{\"resources\":["
 		"{\"resource_url\":\"a/b:c\"}]}}",
 		"{\"event_data\":{\"resources\":[{\"resource_url\":\"a/b:c\"}]}}",
