@@ -18,6 +18,7 @@
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/mem.h"
+#include "common/notify.h"
 #include "common/scope.h"
 #include "common/startup.h"
 #include "common/str.h"
@@ -140,6 +141,7 @@ static void on_stop(int signo, void *arg)
 	struct acceld *a = arg;
 
 	if (a->signals == 0) {
+		notify_stopping();
 		log_info("draining: running tasks may end, nothing new is started",
 			 F_U64("timeout_ms", a->settings->worker.drain_timeout_ms), NULL);
 		a->deadline = loop_timer(a->loop,
@@ -229,6 +231,7 @@ static int start_own(struct acceld *a, int which, const char *name, struct err *
 static int run(struct acceld *a, struct err *e)
 {
 	struct loop_signal *term, *intr, *hup;
+	struct loop_timer *watchdog;
 
 	if (loop_open(&a->loop, e) < 0)
 		return -1;
@@ -241,8 +244,11 @@ static int run(struct acceld *a, struct err *e)
 	    start_own(a, API, "accel-api-server", e) < 0 ||
 	    start_own(a, WORKER, "accel-worker", e) < 0)
 		return -1;
+	watchdog = notify_watchdog(a->loop);
+	notify_ready();
 	if (loop_run(a->loop, e) < 0)
 		return -1;
+	loop_timer_freep(&watchdog);
 	loop_signal_freep(&term);
 	loop_signal_freep(&intr);
 	loop_signal_freep(&hup);

@@ -13,6 +13,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/json"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
@@ -71,17 +72,17 @@ type triggerAuthentication struct {
 }
 
 var types = map[string]func() interface{}{
-	"v1/Namespace":                            func() interface{} { return &corev1.Namespace{} },
-	"v1/ServiceAccount":                       func() interface{} { return &corev1.ServiceAccount{} },
-	"v1/Service":                              func() interface{} { return &corev1.Service{} },
-	"v1/ConfigMap":                            func() interface{} { return &corev1.ConfigMap{} },
-	"v1/Secret":                               func() interface{} { return &corev1.Secret{} },
-	"apps/v1/Deployment":                      func() interface{} { return &appsv1.Deployment{} },
-	"apps/v1/StatefulSet":                     func() interface{} { return &appsv1.StatefulSet{} },
-	"networking.k8s.io/v1/NetworkPolicy":      func() interface{} { return &networkingv1.NetworkPolicy{} },
-	"policy/v1/PodDisruptionBudget":           func() interface{} { return &policyv1.PodDisruptionBudget{} },
-	"keda.sh/v1alpha1/ScaledObject":           func() interface{} { return &scaledObject{} },
-	"keda.sh/v1alpha1/TriggerAuthentication":  func() interface{} { return &triggerAuthentication{} },
+	"v1/Namespace":                           func() interface{} { return &corev1.Namespace{} },
+	"v1/ServiceAccount":                      func() interface{} { return &corev1.ServiceAccount{} },
+	"v1/Service":                             func() interface{} { return &corev1.Service{} },
+	"v1/ConfigMap":                           func() interface{} { return &corev1.ConfigMap{} },
+	"v1/Secret":                              func() interface{} { return &corev1.Secret{} },
+	"apps/v1/Deployment":                     func() interface{} { return &appsv1.Deployment{} },
+	"apps/v1/StatefulSet":                    func() interface{} { return &appsv1.StatefulSet{} },
+	"networking.k8s.io/v1/NetworkPolicy":     func() interface{} { return &networkingv1.NetworkPolicy{} },
+	"policy/v1/PodDisruptionBudget":          func() interface{} { return &policyv1.PodDisruptionBudget{} },
+	"keda.sh/v1alpha1/ScaledObject":          func() interface{} { return &scaledObject{} },
+	"keda.sh/v1alpha1/TriggerAuthentication": func() interface{} { return &triggerAuthentication{} },
 }
 
 // What the restricted Pod Security standard asks for, and what we promise: read-only root, numeric user, probes.
@@ -121,8 +122,17 @@ func checkPod(where string, spec *corev1.PodSpec) (bad []string) {
 }
 
 func checkObject(text []byte, id string, as interface{}) []string {
-	if err := yaml.UnmarshalStrict(text, as); err != nil {
+	// Through JSON without knowing the type: otherwise a number would pass for text.
+	plain, err := yaml.YAMLToJSONStrict(text)
+	if err != nil {
 		return []string{id + ": " + err.Error()}
+	}
+	strict, err := json.UnmarshalStrict(plain, as)
+	if err != nil {
+		return []string{id + ": " + err.Error()}
+	}
+	if len(strict) > 0 {
+		return []string{id + ": " + strict[0].Error()}
 	}
 	switch o := as.(type) {
 	case *appsv1.Deployment:
