@@ -6,6 +6,7 @@
 #include "worker/drivers/toc.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -624,6 +625,17 @@ int toc_file_end(struct toc *t, uint32_t id, const struct digest *whole, struct 
 	return add_chunk(t, &c, &i, e);
 }
 
+int toc_file_end_at(struct toc *t, uint32_t id, const struct digest *whole, uint64_t end, struct err *e)
+{
+	struct chunk c = {.whole = 1, .offset = end};
+	uint32_t i = (uint32_t)(t->chunks.len / sizeof(c));
+
+	assert(i && ref_of(t, id) < i);
+	chunk_at(t, i - 1)->last = 1;
+	memcpy(c.hash, whole->bytes, sizeof(c.hash));
+	return add_chunk(t, &c, &i, e);
+}
+
 void toc_chunk_hash(struct toc *t, uint32_t i, const uint8_t hash[32])
 {
 	memcpy(chunk_at(t, i)->hash, hash, 32);
@@ -1113,25 +1125,30 @@ static void entry(struct writer *w, const struct record *r, const char *name, si
 	text_n(w, "}", 1);
 }
 
+/* The entries in the order of the table, the first at 0.  *name is the one it goes by. */
+static bool next_written(const struct toc *t, uint32_t *at, struct record *r, struct slice *name)
+{
+	while (*at < t->arena.len) {
+		const struct pair *s = NULL;
+
+		decode(t, *at, r);
+		*at = r->next;
+		if (r->flags & MOVED || (r->flags & DEAD && !(s = find_subst(t, r->id))))
+			continue;
+		*name = s ? slice_of(name_of(t, s->to)) : (struct slice){r->name, r->name_n};
+		return true;
+	}
+	return false;
+}
+
 static void entries(struct writer *w)
 {
-	struct toc *t = w->t;
+	struct slice name;
 	struct record r;
+	uint32_t at = 0;
 
-	for (uint32_t at = 0; at < t->arena.len && !w->failed; at = r.next) {
-		const struct pair *s;
-
-		decode(t, at, &r);
-		if (r.flags & MOVED)
-			continue;
-		if (!(r.flags & DEAD)) {
-			entry(w, &r, r.name, r.name_n);
-		} else if ((s = find_subst(t, at))) {
-			const char *name = name_of(t, s->to);
-
-			entry(w, &r, name, strlen(name));
-		}
-	}
+	while (!w->failed && next_written(w->t, &at, &r, &name))
+		entry(w, &r, name.p, name.n);
 }
 
 static void owners_init(struct owners *x)
@@ -1172,4 +1189,136 @@ int toc_write(struct toc *t, const char *tail, toc_put *put, void *arg, struct e
 uint64_t toc_written(const struct toc *t)
 {
 	return t->written;
+}
+
+/* ---- two tables side by side */
+
+static int differs(struct err *e, struct slice name, const char *what, uint64_t told, uint64_t found)
+{
+	return err_set(e, ERR_CORRUPT, "%.*s: the table of contents says %s %" PRIu64 ", the blob has %" PRIu64, (int)name.n,
+		       name.p, what, told, found);
+}
+
+static int differs_in(struct err *e, struct slice name, const char *what)
+{
+	return err_set(e, ERR_CORRUPT, "%.*s: the table of contents has another %s than the blob", (int)name.n, name.p, what);
+}
+
+static int compare_numbers(const struct record *a, const struct record *b, struct slice name, struct err *e)
+{
+	const struct {
+		const char *what;
+		uint64_t a, b;
+	} n[] = {
+		{"type", (uint64_t)a->type, (uint64_t)b->type}, {"size", a->size, b->size}, {"mode", a->mode, b->mode},
+		{"uid", a->uid, b->uid}, {"gid", a->gid, b->gid}, {"device major", a->dev_major, b->dev_major},
+		{"device minor", a->dev_minor, b->dev_minor},
+	};
+
+	for (size_t i = 0; i < sizeof(n) / sizeof(*n); i++)
+		if (n[i].a != n[i].b)
+			return differs(e, name, n[i].what, n[i].a, n[i].b);
+	return 0;
+}
+
+static int compare_times(const struct toc *t, const struct record *a, const struct record *b, struct slice name,
+			 struct err *e)
+{
+	int64_t rounded = b->mtime ? b->mtime + (b->ns >= 500000000) : 0;
+
+	if (t->form == TOC_ESTARGZ)
+		return a->ns || a->mtime != (year_fits(rounded) ? rounded : 0) ? differs_in(e, name, "modtime") : 0;
+	if (a->mtime != b->mtime || a->ns != b->ns)
+		return differs_in(e, name, "modtime");
+	return a->atime != b->atime || a->atime_ns != b->atime_ns || a->ctime != b->ctime || a->ctime_ns != b->ctime_ns
+		       ? differs_in(e, name, "access or change time")
+		       : 0;
+}
+
+/* The name under which the end of a link's chain stands in the table. */
+static const char *target_of(const struct toc *t, const struct record *r)
+{
+	const struct pair *s = record_at(t, r->ref)[1] & DEAD ? find_subst(t, r->ref) : NULL;
+
+	return name_of(t, s ? s->to : r->ref);
+}
+
+static int compare_links(struct toc *ta, const struct record *a, struct toc *tb, const struct record *b, struct slice name,
+			 struct err *e)
+{
+	struct slice x, y;
+
+	if (a->type == '2')
+		return a->link_n != b->link_n || memcmp(a->link, b->link, a->link_n) ? differs_in(e, name, "link target")
+										      : 0;
+	if (a->type != '1')
+		return 0;
+	if (clean(&ta->clean_a, target_of(ta, a), &x, e) < 0 || clean(&tb->clean_b, target_of(tb, b), &y, e) < 0)
+		return -1;
+	return x.n != y.n || memcmp(x.p, y.p, x.n) ? differs_in(e, name, "link target") : 0;
+}
+
+static int compare_owners(const struct toc *ta, const struct record *a, const struct toc *tb, const struct record *b,
+			  struct slice name, struct err *e)
+{
+	if (a->user && strcmp(ta->strings.data + a->user, tb->strings.data + b->user) != 0)
+		return differs_in(e, name, "user name");
+	if (a->group && strcmp(ta->strings.data + a->group, tb->strings.data + b->group) != 0)
+		return differs_in(e, name, "group name");
+	return 0;
+}
+
+static int compare_xattrs(const struct toc *ta, const struct record *a, const struct toc *tb, const struct record *b,
+			  struct slice name, struct err *e)
+{
+	size_t an = a->n_xattr ? (size_t)(record_at(ta, a->next) - a->xattr) : 0;
+	size_t bn = b->n_xattr ? (size_t)(record_at(tb, b->next) - b->xattr) : 0;
+
+	return a->n_xattr != b->n_xattr || an != bn || (an && memcmp(a->xattr, b->xattr, an))
+		       ? differs_in(e, name, "set of extended attributes")
+		       : 0;
+}
+
+static int compare_chunks(const struct toc *ta, const struct record *a, const struct toc *tb, const struct record *b,
+			  struct slice name, struct err *e)
+{
+	const struct chunk *x, *y;
+
+	if (!a->size || a->type != '0')
+		return 0;
+	if (a->ref == NONE || b->ref == NONE)
+		return err_set(e, ERR_CORRUPT, "%.*s: no chunk starts where its bytes are", (int)name.n, name.p);
+	for (x = chunk_at(ta, a->ref), y = chunk_at(tb, b->ref);; x++, y++) {
+		if (x->whole != y->whole || x->last != y->last || x->size != y->size)
+			return differs_in(e, name, "number or size of chunks");
+		if (x->offset != y->offset && !(x->whole && ta->form == TOC_ESTARGZ))
+			return differs(e, name, x->whole ? "end offset" : "offset", x->offset, y->offset);
+		if (memcmp(x->hash, y->hash, sizeof(x->hash)))
+			return differs_in(e, name, x->whole ? "digest" : "chunk digest");
+		if (x->whole)
+			return 0;
+	}
+}
+
+int toc_compare(struct toc *ta, struct toc *tb, struct err *e)
+{
+	struct slice name, other;
+	struct record a, b;
+	uint32_t i = 0, k = 0;
+
+	for (;;) {
+		bool more = next_written(ta, &i, &a, &name), found = next_written(tb, &k, &b, &other);
+
+		if (!more && !found)
+			return 0;
+		if (!more || !found)
+			return err_set(e, ERR_CORRUPT, "%s is in the %s alone", more ? name.p : other.p,
+				       more ? "table of contents" : "tar");
+		if (name.n != other.n || memcmp(name.p, other.p, name.n))
+			return err_set(e, ERR_CORRUPT, "the table of contents has %s where the tar has %s", name.p, other.p);
+		if (compare_numbers(&a, &b, name, e) < 0 || compare_times(ta, &a, &b, name, e) < 0 ||
+		    compare_links(ta, &a, tb, &b, name, e) < 0 || compare_owners(ta, &a, tb, &b, name, e) < 0 ||
+		    compare_xattrs(ta, &a, tb, &b, name, e) < 0 || compare_chunks(ta, &a, tb, &b, name, e) < 0)
+			return -1;
+	}
 }
