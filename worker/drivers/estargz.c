@@ -152,7 +152,8 @@ static int reread_item(void *arg, const struct toc_item *it, struct err *e)
 	if (!it->chunk && (it->entry.type != '0' || !it->entry.size))
 		return 0;
 	if (it->offset <= x->last_offset)
-		return err_set(e, ERR_CORRUPT, "%s: offset %" PRIu64 " does not lie behind %" PRIu64,
+		return err_set(e, ERR_CORRUPT,
+			       "%s: offset %" PRIu64 " does not lie behind %" PRIu64,
 			       it->entry.name, it->offset, x->last_offset);
 	x->last_offset = it->offset;
 	return 0;
@@ -236,8 +237,8 @@ static int end_plain(struct drv_layer *l, struct layer_result *r, struct err *e)
 }
 
 /* What was just written, read as a reader would. */
-static int reread(const struct reread *x, const uint8_t footer[ESTARGZ_FOOTER], uint64_t size, uint64_t toc_at, uint64_t entries,
-		  const struct digest *toc, struct err *e)
+static int reread(const struct reread *x, const uint8_t footer[ESTARGZ_FOOTER], uint64_t size,
+		  uint64_t toc_at, uint64_t entries, const struct digest *toc, struct err *e)
 {
 	struct digest d, none;
 	uint64_t at, footer_at;
@@ -248,8 +249,9 @@ static int reread(const struct reread *x, const uint8_t footer[ESTARGZ_FOOTER], 
 	hasher_final(x->h, &d);
 	if (at != toc_at || toc_reader_items(x->reader) != entries || !digest_eq(&d, toc))
 		return err_set(e, ERR_CORRUPT,
-			       "the table of contents at %" PRIu64 " with %" PRIu64 " entries was read back as %" PRIu64
-			       " entries at %" PRIu64, toc_at, entries, toc_reader_items(x->reader), at);
+			       "the table of contents at %" PRIu64 " with %" PRIu64
+			       " entries was read back as %" PRIu64 " entries at %" PRIu64,
+			       toc_at, entries, toc_reader_items(x->reader), at);
 	return 0;
 }
 
@@ -264,12 +266,14 @@ static int end_lazy(struct drv_layer *l, struct layer_result *r, struct err *e)
 	struct digest d;
 
 	again_read.reader = toc_reader_new(reread_item, &again_read);
-	if (toc_write(lazytar_toc(l->tar), NULL, sum_toc, &sum, e) < 0 || write_toc(l, sum.n, &again_read, e) < 0)
+	if (toc_write(lazytar_toc(l->tar), NULL, sum_toc, &sum, e) < 0 ||
+	    write_toc(l, sum.n, &again_read, e) < 0)
 		return -1;
 	hasher_final(h, &d);
 	footer_estargz(footer, toc_at);
 	if (out_literal(l->out, footer, sizeof(footer), e) < 0 || out_drain(l->out, e) < 0 ||
-	    reread(&again_read, footer, out_offset(l->out), toc_at, toc_written(lazytar_toc(l->tar)), &d, e) < 0)
+	    reread(&again_read, footer, out_offset(l->out), toc_at,
+		   toc_written(lazytar_toc(l->tar)), &d, e) < 0)
 		return -1;
 	describe(r, l->tar);
 	annotations_set(&r->annotations, TOC_DIGEST, digest_text(&d, text));
@@ -329,7 +333,8 @@ static ssize_t toc_bytes_read(struct source *s, void *buf, size_t n, struct err 
 		b->used = 0;
 		b->end = rc == 0;
 		if (!b->end && b->piece.kind == TAR_HEADER)
-			return err_set(e, ERR_CORRUPT, "%s follows the table of contents", b->piece.entry->name);
+			return err_set(e, ERR_CORRUPT, "%s follows the table of contents",
+				       b->piece.entry->name);
 	}
 	if (b->end)
 		return 0;
@@ -343,33 +348,39 @@ static void toc_bytes_free(struct source *s)
 {
 }
 
-static int open_toc(struct toc_bytes *b, struct blob_at *blob, uint64_t from, uint64_t to, struct err *e)
+static int open_toc(struct toc_bytes *b, struct blob_at *blob, uint64_t from, uint64_t to,
+		    struct err *e)
 {
 	static const struct source_ops ops = {toc_bytes_read, toc_bytes_free};
 	scoped(source_freep) struct source *s = NULL;
 	struct tar_limits limits = {0};
 
 	b->base.ops = &ops;
-	if (lazy_source(&s, blob, from, to, CODEC_GZIP, e) < 0 || tar_open(&b->tar, &s, &limits, e) < 0)
+	if (lazy_source(&s, blob, from, to, CODEC_GZIP, e) < 0 ||
+	    tar_open(&b->tar, &s, &limits, e) < 0)
 		return -1;
 	if (tar_next(b->tar, &b->piece, e) <= 0)
 		return err_set(e, ERR_CORRUPT, "the footer points at no table of contents");
-	if (b->piece.kind != TAR_HEADER || strcmp(b->piece.entry->name, TOC_NAME) != 0 || b->piece.entry->type != '0')
-		return err_set(e, ERR_CORRUPT, "the footer points at something that is not " TOC_NAME);
+	if (b->piece.kind != TAR_HEADER || strcmp(b->piece.entry->name, TOC_NAME) != 0 ||
+	    b->piece.entry->type != '0')
+		return err_set(e, ERR_CORRUPT,
+			       "the footer points at something that is not " TOC_NAME);
 	return 0;
 }
 
-static int want_annotation(const struct descriptor *d, const char *key, const char *found, struct err *e)
+static int want_annotation(const struct descriptor *d, const char *key, const char *found,
+			   struct err *e)
 {
 	const char *told = annotations_get(&d->annotations, key);
 
 	return told && strcmp(told, found) != 0
-		       ? err_set(e, ERR_CORRUPT, "the annotation %s is %s, the blob's is %s", key, told, found)
+		       ? err_set(e, ERR_CORRUPT, "the annotation %s is %s, the blob's is %s", key,
+				 told, found)
 		       : 0;
 }
 
-static int check_lazy(struct blob_at *blob, const struct descriptor *d, struct toc_bytes *toc, lazy_piece *on, void *arg,
-		      struct err *e)
+static int check_lazy(struct blob_at *blob, const struct descriptor *d, struct toc_bytes *toc,
+		      lazy_piece *on, void *arg, struct err *e)
 {
 	struct lazy_blob what = {.codec = CODEC_GZIP, .form = TOC_ESTARGZ, .landmark = true};
 	uint8_t tail[ESTARGZ_FOOTER];
@@ -388,7 +399,8 @@ static int check_lazy(struct blob_at *blob, const struct descriptor *d, struct t
 	return want_annotation(d, UNCOMPRESSED_SIZE, text, e);
 }
 
-static int check(struct blob_at *blob, const struct descriptor *d, lazy_piece *on, void *arg, struct err *e)
+static int check(struct blob_at *blob, const struct descriptor *d, lazy_piece *on, void *arg,
+		 struct err *e)
 {
 	struct toc_bytes toc = {0};
 	int rc;

@@ -1,8 +1,8 @@
 /* worker/drivers/lazycheck.c - see lazycheck.h.
  *
- * The table is read first.  Then the blob is unpacked piece by piece, from each offset of the table to the next, so that a
- * piece that is not made of whole members does not unpack; and the tar in it builds a table of its own, which must be the
- * same. */
+ * The table is read first.  Then the blob is unpacked piece by piece, from each offset of the table
+ * to the next, so that a piece that is not made of whole members does not unpack; and the tar in it
+ * builds a table of its own, which must be the same. */
 #include "worker/drivers/lazycheck.h"
 
 #include <inttypes.h>
@@ -57,7 +57,8 @@ static struct source *part_new(struct blob_at *b, uint64_t from, uint64_t to)
 	return &p->base;
 }
 
-int lazy_source(struct source **to, struct blob_at *b, uint64_t from, uint64_t end, enum codec codec, struct err *e)
+int lazy_source(struct source **to, struct blob_at *b, uint64_t from, uint64_t end,
+		enum codec codec, struct err *e)
 {
 	struct codec_opts o = {.large_window = true};
 	scoped(source_freep) struct source *s = part_new(b, from, end);
@@ -102,7 +103,9 @@ static uint64_t part_start(const struct parts *p, size_t i)
 
 	if (i == 0)
 		return 0;
-	return i <= n ? span_at(p, i - 1)->offset : i == n + 1 ? p->what->data_end : p->what->tar_end;
+	return i <= n	    ? span_at(p, i - 1)->offset
+	       : i == n + 1 ? p->what->data_end
+			    : p->what->tar_end;
 }
 
 /* Part 0 comes before the first chunk, part n + 1 is eStargz' TOC member. */
@@ -189,9 +192,10 @@ static bool landmark(const char *name)
 
 static int on_item(void *arg, const struct toc_item *it, struct err *e)
 {
-	static const uint8_t want[32] = {0xdc, 0x0e, 0x9c, 0x36, 0x58, 0xa1, 0xa3, 0xed, 0x1e, 0xc9, 0x42,
-					 0x74, 0xd8, 0xb1, 0x99, 0x25, 0xc9, 0x3e, 0x1a, 0xbb, 0x7d, 0xdb,
-					 0xa2, 0x94, 0x92, 0x3a, 0xd9, 0xbd, 0xe3, 0x0f, 0x8c, 0xb8};
+	static const uint8_t want[32] = {0xdc, 0x0e, 0x9c, 0x36, 0x58, 0xa1, 0xa3, 0xed,
+					 0x1e, 0xc9, 0x42, 0x74, 0xd8, 0xb1, 0x99, 0x25,
+					 0xc9, 0x3e, 0x1a, 0xbb, 0x7d, 0xdb, 0xa2, 0x94,
+					 0x92, 0x3a, 0xd9, 0xbd, 0xe3, 0x0f, 0x8c, 0xb8};
 	struct check *c = arg;
 	struct span s = {.offset = it->offset};
 	uint64_t before = c->told.file_left;
@@ -201,18 +205,22 @@ static int on_item(void *arg, const struct toc_item *it, struct err *e)
 	if (!it->chunk && landmark(it->entry.name)) {
 		c->landmarks++;
 		if (it->entry.size != 1 || memcmp(it->digest, want, 32) != 0)
-			return err_set(e, ERR_CORRUPT, "the landmark %s is not the one byte 0x0f", it->entry.name);
+			return err_set(e, ERR_CORRUPT, "the landmark %s is not the one byte 0x0f",
+				       it->entry.name);
 	}
 	if (!it->chunk && (it->entry.type != '0' || !it->entry.size))
 		return 0;
 	s.size = (it->chunk ? before : it->entry.size) - c->told.file_left;
 	if (s.offset >= c->parts.what->data_end)
-		return err_set(e, ERR_CORRUPT, "%s: offset %" PRIu64 " lies behind the data, which ends at %" PRIu64,
+		return err_set(e, ERR_CORRUPT,
+			       "%s: offset %" PRIu64
+			       " lies behind the data, which ends at %" PRIu64,
 			       it->entry.name, s.offset, c->parts.what->data_end);
 	return buf_add(&c->parts.spans, &s, sizeof(s), e);
 }
 
-static int read_toc(struct check *c, struct source *toc, struct digest *sum, struct digest *tarsplit, struct err *e)
+static int read_toc(struct check *c, struct source *toc, struct digest *sum,
+		    struct digest *tarsplit, struct err *e)
 {
 	scoped(toc_reader_freep) struct toc_reader *r = toc_reader_new(on_item, c);
 	scoped(hasher_freep) struct hasher *h = hasher_new(DIGEST_SHA256);
@@ -255,11 +263,13 @@ static int start_chunk(struct check *c, uint64_t tar_pos, uint64_t file_pos, str
 	bool here = c->chunk < p->known && span_at(p, c->chunk)->starts == tar_pos;
 
 	if (file_pos == 0)
-		c->live = here && c->id != UINT32_MAX; /* else it is replaced by a later entry, or an error that compare names */
+		c->live = here && c->id != UINT32_MAX; /* else it is replaced by a later entry, or
+							  an error that compare names */
 	if (!c->live)
 		return 0;
 	if (!here)
-		return err_set(e, ERR_CORRUPT, "a chunk of the file does not start where the table says");
+		return err_set(e, ERR_CORRUPT,
+			       "a chunk of the file does not start where the table says");
 	c->chunk_left = span_at(p, c->chunk)->size;
 	return 0;
 }
@@ -277,7 +287,9 @@ static int end_chunk(struct check *c, struct err *e)
 	if (c->left)
 		return 0;
 	hasher_final(c->whole, &d);
-	return toc_file_end_at(c->found, c->id, &d, c->parts.what->form == TOC_ESTARGZ ? 0 : part_start(&c->parts, 0), e);
+	return toc_file_end_at(c->found, c->id, &d,
+			       c->parts.what->form == TOC_ESTARGZ ? 0 : part_start(&c->parts, 0),
+			       e);
 }
 
 static int on_data(struct check *c, const struct tar_piece *p, struct err *e)
@@ -315,8 +327,9 @@ static int on_piece(struct check *c, const struct tar_piece *p, struct err *e)
 	return c->on(c->arg, p, e);
 }
 
-static int walk(struct source **s, int (*on)(struct check *c, const struct tar_piece *p, struct err *e), struct check *c,
-		struct err *e)
+static int walk(struct source **s,
+		int (*on)(struct check *c, const struct tar_piece *p, struct err *e),
+		struct check *c, struct err *e)
 {
 	scoped(tar_closep) struct tar_reader *t = NULL;
 	struct tar_limits limits = {0};
@@ -331,11 +344,13 @@ static int walk(struct source **s, int (*on)(struct check *c, const struct tar_p
 	return rc;
 }
 
-int lazy_check(struct blob_at *b, const struct lazy_blob *what, struct source *toc, struct digest *toc_digest,
-	       struct digest *tarsplit, uint64_t *unpacked, lazy_piece *on, void *arg, struct err *e)
+int lazy_check(struct blob_at *b, const struct lazy_blob *what, struct source *toc,
+	       struct digest *toc_digest, struct digest *tarsplit, uint64_t *unpacked,
+	       lazy_piece *on, void *arg, struct err *e)
 {
 	static const struct source_ops ops = {parts_read, parts_free};
-	scoped(check_fini) struct check c = {.on = on, .arg = arg, .parts = {.blob = b, .what = what}};
+	scoped(check_fini) struct check c = {
+		.on = on, .arg = arg, .parts = {.blob = b, .what = what}};
 	struct source *s = &c.parts.base;
 
 	c.parts.base.ops = &ops;
@@ -347,12 +362,14 @@ int lazy_check(struct blob_at *b, const struct lazy_blob *what, struct source *t
 	if (read_toc(&c, toc, toc_digest, tarsplit, e) < 0)
 		return -1;
 	if (c.landmarks != what->landmark)
-		return err_set(e, ERR_CORRUPT, "the table of contents has %u landmarks, expected %d", c.landmarks,
+		return err_set(e, ERR_CORRUPT,
+			       "the table of contents has %u landmarks, expected %d", c.landmarks,
 			       what->landmark);
 	if (walk(&s, on_piece, &c, e) < 0)
 		return -1;
 	if (c.chunk != n_spans(&c.parts))
-		return err_set(e, ERR_CORRUPT, "the chunk at offset %" PRIu64 " belongs to no file of the tar",
+		return err_set(e, ERR_CORRUPT,
+			       "the chunk at offset %" PRIu64 " belongs to no file of the tar",
 			       span_at(&c.parts, c.chunk)->offset);
 	if (what->tar_end != what->data_end && !c.after_toc)
 		return err_set(e, ERR_CORRUPT, "the tar ends before its table of contents");

@@ -1,5 +1,6 @@
-/* worker/drivers/lazycheck.h - a stored eStargz or zstd:chunked blob read back: every chunk of the table of contents starts a
- * member where the table says, every digest holds, and the table tells what the tar tells. */
+/* worker/drivers/lazycheck.h - a stored eStargz or zstd:chunked blob read back: every chunk of the
+ * table of contents starts a member where the table says, every digest holds, and the table tells
+ * what the tar tells. */
 #ifndef WORKER_DRIVERS_LAZYCHECK_H
 #define WORKER_DRIVERS_LAZYCHECK_H
 
@@ -23,10 +24,12 @@ struct lazy_blob {
 typedef int lazy_piece(void *arg, const struct tar_piece *p, struct err *e);
 
 /* The unpacked bytes of a part of the blob. */
-int lazy_source(struct source **s, struct blob_at *b, uint64_t from, uint64_t to, enum codec codec, struct err *e);
+int lazy_source(struct source **s, struct blob_at *b, uint64_t from, uint64_t to, enum codec codec,
+		struct err *e);
 /* toc: its JSON. */
-int lazy_check(struct blob_at *b, const struct lazy_blob *what, struct source *toc, struct digest *toc_digest,
-	       struct digest *tarsplit, uint64_t *unpacked, lazy_piece *on, void *arg, struct err *e);
+int lazy_check(struct blob_at *b, const struct lazy_blob *what, struct source *toc,
+	       struct digest *toc_digest, struct digest *tarsplit, uint64_t *unpacked,
+	       lazy_piece *on, void *arg, struct err *e);
 /* A blob without a table: an ordinary packed tar. */
 int lazy_check_plain(struct blob_at *b, enum codec codec, lazy_piece *on, void *arg, struct err *e);
 

@@ -625,7 +625,8 @@ int toc_file_end(struct toc *t, uint32_t id, const struct digest *whole, struct 
 	return add_chunk(t, &c, &i, e);
 }
 
-int toc_file_end_at(struct toc *t, uint32_t id, const struct digest *whole, uint64_t end, struct err *e)
+int toc_file_end_at(struct toc *t, uint32_t id, const struct digest *whole, uint64_t end,
+		    struct err *e)
 {
 	struct chunk c = {.whole = 1, .offset = end};
 	uint32_t i = (uint32_t)(t->chunks.len / sizeof(c));
@@ -1193,25 +1194,33 @@ uint64_t toc_written(const struct toc *t)
 
 /* ---- two tables side by side */
 
-static int differs(struct err *e, struct slice name, const char *what, uint64_t told, uint64_t found)
+static int differs(struct err *e, struct slice name, const char *what, uint64_t told,
+		   uint64_t found)
 {
-	return err_set(e, ERR_CORRUPT, "%.*s: the table of contents says %s %" PRIu64 ", the blob has %" PRIu64, (int)name.n,
-		       name.p, what, told, found);
+	return err_set(e, ERR_CORRUPT,
+		       "%.*s: the table of contents says %s %" PRIu64 ", the blob has %" PRIu64,
+		       (int)name.n, name.p, what, told, found);
 }
 
 static int differs_in(struct err *e, struct slice name, const char *what)
 {
-	return err_set(e, ERR_CORRUPT, "%.*s: the table of contents has another %s than the blob", (int)name.n, name.p, what);
+	return err_set(e, ERR_CORRUPT, "%.*s: the table of contents has another %s than the blob",
+		       (int)name.n, name.p, what);
 }
 
-static int compare_numbers(const struct record *a, const struct record *b, struct slice name, struct err *e)
+static int compare_numbers(const struct record *a, const struct record *b, struct slice name,
+			   struct err *e)
 {
 	const struct {
 		const char *what;
 		uint64_t a, b;
 	} n[] = {
-		{"type", (uint64_t)a->type, (uint64_t)b->type}, {"size", a->size, b->size}, {"mode", a->mode, b->mode},
-		{"uid", a->uid, b->uid}, {"gid", a->gid, b->gid}, {"device major", a->dev_major, b->dev_major},
+		{"type", (uint64_t)a->type, (uint64_t)b->type},
+		{"size", a->size, b->size},
+		{"mode", a->mode, b->mode},
+		{"uid", a->uid, b->uid},
+		{"gid", a->gid, b->gid},
+		{"device major", a->dev_major, b->dev_major},
 		{"device minor", a->dev_minor, b->dev_minor},
 	};
 
@@ -1221,16 +1230,19 @@ static int compare_numbers(const struct record *a, const struct record *b, struc
 	return 0;
 }
 
-static int compare_times(const struct toc *t, const struct record *a, const struct record *b, struct slice name,
-			 struct err *e)
+static int compare_times(const struct toc *t, const struct record *a, const struct record *b,
+			 struct slice name, struct err *e)
 {
 	int64_t rounded = b->mtime ? b->mtime + (b->ns >= 500000000) : 0;
 
 	if (t->form == TOC_ESTARGZ)
-		return a->ns || a->mtime != (year_fits(rounded) ? rounded : 0) ? differs_in(e, name, "modtime") : 0;
+		return a->ns || a->mtime != (year_fits(rounded) ? rounded : 0)
+			       ? differs_in(e, name, "modtime")
+			       : 0;
 	if (a->mtime != b->mtime || a->ns != b->ns)
 		return differs_in(e, name, "modtime");
-	return a->atime != b->atime || a->atime_ns != b->atime_ns || a->ctime != b->ctime || a->ctime_ns != b->ctime_ns
+	return a->atime != b->atime || a->atime_ns != b->atime_ns || a->ctime != b->ctime ||
+			       a->ctime_ns != b->ctime_ns
 		       ? differs_in(e, name, "access or change time")
 		       : 0;
 }
@@ -1243,23 +1255,25 @@ static const char *target_of(const struct toc *t, const struct record *r)
 	return name_of(t, s ? s->to : r->ref);
 }
 
-static int compare_links(struct toc *ta, const struct record *a, struct toc *tb, const struct record *b, struct slice name,
-			 struct err *e)
+static int compare_links(struct toc *ta, const struct record *a, struct toc *tb,
+			 const struct record *b, struct slice name, struct err *e)
 {
 	struct slice x, y;
 
 	if (a->type == '2')
-		return a->link_n != b->link_n || memcmp(a->link, b->link, a->link_n) ? differs_in(e, name, "link target")
-										      : 0;
+		return a->link_n != b->link_n || memcmp(a->link, b->link, a->link_n)
+			       ? differs_in(e, name, "link target")
+			       : 0;
 	if (a->type != '1')
 		return 0;
-	if (clean(&ta->clean_a, target_of(ta, a), &x, e) < 0 || clean(&tb->clean_b, target_of(tb, b), &y, e) < 0)
+	if (clean(&ta->clean_a, target_of(ta, a), &x, e) < 0 ||
+	    clean(&tb->clean_b, target_of(tb, b), &y, e) < 0)
 		return -1;
 	return x.n != y.n || memcmp(x.p, y.p, x.n) ? differs_in(e, name, "link target") : 0;
 }
 
-static int compare_owners(const struct toc *ta, const struct record *a, const struct toc *tb, const struct record *b,
-			  struct slice name, struct err *e)
+static int compare_owners(const struct toc *ta, const struct record *a, const struct toc *tb,
+			  const struct record *b, struct slice name, struct err *e)
 {
 	if (a->user && strcmp(ta->strings.data + a->user, tb->strings.data + b->user) != 0)
 		return differs_in(e, name, "user name");
@@ -1268,8 +1282,8 @@ static int compare_owners(const struct toc *ta, const struct record *a, const st
 	return 0;
 }
 
-static int compare_xattrs(const struct toc *ta, const struct record *a, const struct toc *tb, const struct record *b,
-			  struct slice name, struct err *e)
+static int compare_xattrs(const struct toc *ta, const struct record *a, const struct toc *tb,
+			  const struct record *b, struct slice name, struct err *e)
 {
 	size_t an = a->n_xattr ? (size_t)(record_at(ta, a->next) - a->xattr) : 0;
 	size_t bn = b->n_xattr ? (size_t)(record_at(tb, b->next) - b->xattr) : 0;
@@ -1279,20 +1293,22 @@ static int compare_xattrs(const struct toc *ta, const struct record *a, const st
 		       : 0;
 }
 
-static int compare_chunks(const struct toc *ta, const struct record *a, const struct toc *tb, const struct record *b,
-			  struct slice name, struct err *e)
+static int compare_chunks(const struct toc *ta, const struct record *a, const struct toc *tb,
+			  const struct record *b, struct slice name, struct err *e)
 {
 	const struct chunk *x, *y;
 
 	if (!a->size || a->type != '0')
 		return 0;
 	if (a->ref == NONE || b->ref == NONE)
-		return err_set(e, ERR_CORRUPT, "%.*s: no chunk starts where its bytes are", (int)name.n, name.p);
+		return err_set(e, ERR_CORRUPT, "%.*s: no chunk starts where its bytes are",
+			       (int)name.n, name.p);
 	for (x = chunk_at(ta, a->ref), y = chunk_at(tb, b->ref);; x++, y++) {
 		if (x->whole != y->whole || x->last != y->last || x->size != y->size)
 			return differs_in(e, name, "number or size of chunks");
 		if (x->offset != y->offset && !(x->whole && ta->form == TOC_ESTARGZ))
-			return differs(e, name, x->whole ? "end offset" : "offset", x->offset, y->offset);
+			return differs(e, name, x->whole ? "end offset" : "offset", x->offset,
+				       y->offset);
 		if (memcmp(x->hash, y->hash, sizeof(x->hash)))
 			return differs_in(e, name, x->whole ? "digest" : "chunk digest");
 		if (x->whole)
@@ -1307,18 +1323,24 @@ int toc_compare(struct toc *ta, struct toc *tb, struct err *e)
 	uint32_t i = 0, k = 0;
 
 	for (;;) {
-		bool more = next_written(ta, &i, &a, &name), found = next_written(tb, &k, &b, &other);
+		bool more = next_written(ta, &i, &a, &name),
+		     found = next_written(tb, &k, &b, &other);
 
 		if (!more && !found)
 			return 0;
 		if (!more || !found)
-			return err_set(e, ERR_CORRUPT, "%s is in the %s alone", more ? name.p : other.p,
-				       more ? "table of contents" : "tar");
+			return err_set(e, ERR_CORRUPT, "%s is in the %s alone",
+				       more ? name.p : other.p, more ? "table of contents" : "tar");
 		if (name.n != other.n || memcmp(name.p, other.p, name.n))
-			return err_set(e, ERR_CORRUPT, "the table of contents has %s where the tar has %s", name.p, other.p);
-		if (compare_numbers(&a, &b, name, e) < 0 || compare_times(ta, &a, &b, name, e) < 0 ||
-		    compare_links(ta, &a, tb, &b, name, e) < 0 || compare_owners(ta, &a, tb, &b, name, e) < 0 ||
-		    compare_xattrs(ta, &a, tb, &b, name, e) < 0 || compare_chunks(ta, &a, tb, &b, name, e) < 0)
+			return err_set(e, ERR_CORRUPT,
+				       "the table of contents has %s where the tar has %s", name.p,
+				       other.p);
+		if (compare_numbers(&a, &b, name, e) < 0 ||
+		    compare_times(ta, &a, &b, name, e) < 0 ||
+		    compare_links(ta, &a, tb, &b, name, e) < 0 ||
+		    compare_owners(ta, &a, tb, &b, name, e) < 0 ||
+		    compare_xattrs(ta, &a, tb, &b, name, e) < 0 ||
+		    compare_chunks(ta, &a, tb, &b, name, e) < 0)
 			return -1;
 	}
 }

@@ -45,8 +45,10 @@ int toc_chunk(struct toc *t, uint32_t id, uint64_t size, bool zeros, uint32_t *c
 /* The file's last chunk was told.  whole: the digest of all of it; NULL when it has one chunk,
  * whose digest it is. */
 int toc_file_end(struct toc *t, uint32_t id, const struct digest *whole, struct err *e);
-/* The same for a table that was read: the digest is kept for one chunk too, and where the last chunk ends. */
-int toc_file_end_at(struct toc *t, uint32_t id, const struct digest *whole, uint64_t end, struct err *e);
+/* The same for a table that was read: the digest is kept for one chunk too, and where the last
+ * chunk ends. */
+int toc_file_end_at(struct toc *t, uint32_t id, const struct digest *whole, uint64_t end,
+		    struct err *e);
 /* Where a chunk came to lie. hash may be NULL: it was, or will be, set by toc_chunk_hash. */
 void toc_chunk_landed(struct toc *t, uint32_t chunk, uint64_t offset, uint64_t stored,
 		      const uint8_t *hash);
@@ -64,8 +66,8 @@ typedef int toc_put(void *arg, const void *p, size_t n, struct err *e);
 int toc_write(struct toc *t, const char *tail, toc_put *put, void *arg, struct err *e);
 uint64_t toc_written(const struct toc *t); /* objects of the last toc_write, chunks too */
 
-/* Both sealed, both with toc_file_end_at: what was read, and what the tar and the bytes say.  ERR_CORRUPT names the first
- * entry that differs, and in what. */
+/* Both sealed, both with toc_file_end_at: what was read, and what the tar and the bytes say.
+ * ERR_CORRUPT names the first entry that differs, and in what. */
 int toc_compare(struct toc *told, struct toc *found, struct err *e);
 
 #endif

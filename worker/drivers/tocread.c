@@ -1,7 +1,8 @@
 /* worker/drivers/tocread.c - see tocread.h.
  *
- * A state machine a byte, because the text may be hundreds of megabytes: `scan` finds tokens, `on_token` knows where in
- * the document they are.  Depth 1 is the document, 2 the array of entries, 3 an entry, 4 its xattrs. */
+ * A state machine a byte, because the text may be hundreds of megabytes: `scan` finds tokens,
+ * `on_token` knows where in the document they are.  Depth 1 is the document, 2 the array of
+ * entries, 3 an entry, 4 its xattrs. */
 #include "worker/drivers/tocread.h"
 
 #include <inttypes.h>
@@ -19,26 +20,75 @@
 #define DEPTH_MAX 16
 
 enum token { OBJECT, OBJECT_END, ARRAY, ARRAY_END, KEY, STRING, NUMBER, LITERAL };
-enum scan { VALUE, FIRST_VALUE, FIRST_KEY, NEXT_KEY, COLON, AFTER, IN_STRING, ESCAPE, UNICODE, IN_NUMBER, IN_WORD, DONE };
+enum scan {
+	VALUE,
+	FIRST_VALUE,
+	FIRST_KEY,
+	NEXT_KEY,
+	COLON,
+	AFTER,
+	IN_STRING,
+	ESCAPE,
+	UNICODE,
+	IN_NUMBER,
+	IN_WORD,
+	DONE
+};
 
 enum field {
-	F_NONE, F_NAME, F_TYPE, F_SIZE, F_MODTIME, F_LINK, F_MODE, F_UID, F_GID, F_USER, F_GROUP, F_OFFSET, F_INNER,
-	F_MAJOR, F_MINOR, F_XATTRS, F_DIGEST, F_CHUNK_OFFSET, F_CHUNK_SIZE, F_CHUNK_DIGEST, F_END_OFFSET, F_CHUNK_TYPE,
-	F_ATIME, F_CTIME,
+	F_NONE,
+	F_NAME,
+	F_TYPE,
+	F_SIZE,
+	F_MODTIME,
+	F_LINK,
+	F_MODE,
+	F_UID,
+	F_GID,
+	F_USER,
+	F_GROUP,
+	F_OFFSET,
+	F_INNER,
+	F_MAJOR,
+	F_MINOR,
+	F_XATTRS,
+	F_DIGEST,
+	F_CHUNK_OFFSET,
+	F_CHUNK_SIZE,
+	F_CHUNK_DIGEST,
+	F_END_OFFSET,
+	F_CHUNK_TYPE,
+	F_ATIME,
+	F_CTIME,
 };
 
 static const struct {
 	const char *key;
 	enum field field;
 } fields[] = {
-	{"name", F_NAME},	    {"type", F_TYPE},	      {"size", F_SIZE},
-	{"modtime", F_MODTIME},	    {"linkName", F_LINK},     {"mode", F_MODE},
-	{"uid", F_UID},		    {"gid", F_GID},	      {"userName", F_USER},
-	{"groupName", F_GROUP},	    {"offset", F_OFFSET},     {"innerOffset", F_INNER},
-	{"devMajor", F_MAJOR},	    {"devMinor", F_MINOR},    {"xattrs", F_XATTRS},
-	{"digest", F_DIGEST},	    {"chunkOffset", F_CHUNK_OFFSET}, {"chunkSize", F_CHUNK_SIZE},
-	{"chunkDigest", F_CHUNK_DIGEST}, {"endOffset", F_END_OFFSET}, {"chunkType", F_CHUNK_TYPE},
-	{"accesstime", F_ATIME},    {"changetime", F_CTIME},
+	{"name", F_NAME},
+	{"type", F_TYPE},
+	{"size", F_SIZE},
+	{"modtime", F_MODTIME},
+	{"linkName", F_LINK},
+	{"mode", F_MODE},
+	{"uid", F_UID},
+	{"gid", F_GID},
+	{"userName", F_USER},
+	{"groupName", F_GROUP},
+	{"offset", F_OFFSET},
+	{"innerOffset", F_INNER},
+	{"devMajor", F_MAJOR},
+	{"devMinor", F_MINOR},
+	{"xattrs", F_XATTRS},
+	{"digest", F_DIGEST},
+	{"chunkOffset", F_CHUNK_OFFSET},
+	{"chunkSize", F_CHUNK_SIZE},
+	{"chunkDigest", F_CHUNK_DIGEST},
+	{"endOffset", F_END_OFFSET},
+	{"chunkType", F_CHUNK_TYPE},
+	{"accesstime", F_ATIME},
+	{"changetime", F_CTIME},
 };
 
 struct toc_reader {
@@ -50,7 +100,7 @@ struct toc_reader {
 	bool is_key;
 	char nest[DEPTH_MAX]; /* '{' or '[' */
 	unsigned depth;
-	struct buf text; /* the token */
+	struct buf text;     /* the token */
 	uint32_t code, high; /* of a \u escape; the first of a pair */
 	unsigned code_digits;
 	/* the document */
@@ -59,10 +109,12 @@ struct toc_reader {
 	struct digest tarsplit;
 	/* the entry */
 	enum field field;
-	uint32_t seen; /* fields */
+	uint32_t seen;	    /* fields */
 	struct buf strings; /* names and xattrs of the entry, by place */
 	size_t name, type, link, user, group;
-	struct { size_t name, value, n; } *xattr;
+	struct {
+		size_t name, value, n;
+	} * xattr;
 	size_t n_xattr, cap_xattr;
 	struct toc_item item;
 };
@@ -98,7 +150,8 @@ uint64_t toc_reader_items(const struct toc_reader *r)
 
 static int corrupt(const struct toc_reader *r, const char *what, struct err *e)
 {
-	return err_set(e, ERR_CORRUPT, "the table of contents is malformed at byte %" PRIu64 ": %s", r->pos, what);
+	return err_set(e, ERR_CORRUPT, "the table of contents is malformed at byte %" PRIu64 ": %s",
+		       r->pos, what);
 }
 
 /* ---- values of an entry */
@@ -129,8 +182,8 @@ static int want_time(struct toc_reader *r, int64_t *sec, uint32_t *ns, struct er
 	int64_t days, era;
 	unsigned yoe, doy;
 
-	if (sscanf(s, "%4u-%2u-%2uT%2u:%2u:%2u%n", &y, &mo, &d, &h, &mi, &se, &used) != 6 || used != 19 || mo < 1 ||
-	    mo > 12 || d < 1 || d > 31 || h > 23 || mi > 59 || se > 59)
+	if (sscanf(s, "%4u-%2u-%2uT%2u:%2u:%2u%n", &y, &mo, &d, &h, &mi, &se, &used) != 6 ||
+	    used != 19 || mo < 1 || mo > 12 || d < 1 || d > 31 || h > 23 || mi > 59 || se > 59)
 		return corrupt(r, "a time is not RFC 3339", e);
 	s += used;
 	*ns = 0;
@@ -182,7 +235,9 @@ static int string_value(struct toc_reader *r, struct err *e)
 	case F_DIGEST:
 		return r->text.len ? want_sha256(r, r->item.digest, &r->item.has_digest, e) : 0;
 	case F_CHUNK_DIGEST:
-		return r->text.len ? want_sha256(r, r->item.chunk_digest, &r->item.has_chunk_digest, e) : 0;
+		return r->text.len
+			       ? want_sha256(r, r->item.chunk_digest, &r->item.has_chunk_digest, e)
+			       : 0;
 	case F_CHUNK_TYPE:
 		r->item.zeros = !strcmp(r->text.data, "zeros");
 		if (!r->item.zeros && r->text.len)
@@ -254,7 +309,8 @@ static int xattr_value(struct toc_reader *r, struct err *e)
 		return corrupt(r, "an extended attribute is not base64", e);
 	r->xattr[r->n_xattr - 1].value = r->strings.len;
 	r->xattr[r->n_xattr - 1].n = raw.len;
-	return buf_add(&r->strings, raw.data, raw.len, e) < 0 ? -1 : buf_add(&r->strings, &nul, 1, e);
+	return buf_add(&r->strings, raw.data, raw.len, e) < 0 ? -1
+							      : buf_add(&r->strings, &nul, 1, e);
 }
 
 static int xattr_key(struct toc_reader *r, struct err *e)
@@ -280,7 +336,8 @@ static void begin_item(struct toc_reader *r)
 
 static int item_type(struct toc_reader *r, struct err *e)
 {
-	static const char *const names[] = {"reg", "hardlink", "symlink", "char", "block", "dir", "fifo"};
+	static const char *const names[] = {"reg",   "hardlink", "symlink", "char",
+					    "block", "dir",	 "fifo"};
 	const char *type = r->strings.data + r->type;
 
 	r->item.chunk = !strcmp(type, "chunk");
@@ -309,8 +366,8 @@ static int end_item(struct toc_reader *r, struct err *e)
 	n->index = r->items++;
 	x = mem_array(r->n_xattr + 1, sizeof(*x));
 	for (size_t i = 0; i < r->n_xattr; i++)
-		x[i] = (struct tar_xattr){r->strings.data + r->xattr[i].name, r->strings.data + r->xattr[i].value,
-					  r->xattr[i].n};
+		x[i] = (struct tar_xattr){r->strings.data + r->xattr[i].name,
+					  r->strings.data + r->xattr[i].value, r->xattr[i].n};
 	n->xattr = x;
 	n->n_xattr = r->n_xattr;
 	if (!(r->seen & 1u << F_NAME))
@@ -369,16 +426,21 @@ static int on_value(struct toc_reader *r, enum token t, struct err *e)
 		if (!in_entries(r))
 			return 0;
 		if (r->field == F_XATTRS)
-			return t == OBJECT || t == LITERAL ? 0 : corrupt(r, "xattrs is not an object", e);
+			return t == OBJECT || t == LITERAL
+				       ? 0
+				       : corrupt(r, "xattrs is not an object", e);
 		if (t == STRING)
 			return string_value(r, e);
 		if (t == NUMBER)
 			return number_value(r, e);
-		return r->field == F_NONE || t == LITERAL ? 0 : corrupt(r, "a value of the wrong kind", e);
+		return r->field == F_NONE || t == LITERAL
+			       ? 0
+			       : corrupt(r, "a value of the wrong kind", e);
 	case 4:
 		if (!in_entries(r) || r->field != F_XATTRS)
 			return 0;
-		return t == STRING ? xattr_value(r, e) : corrupt(r, "an extended attribute is not a string", e);
+		return t == STRING ? xattr_value(r, e)
+				   : corrupt(r, "an extended attribute is not a string", e);
 	default:
 		return 0;
 	}
@@ -457,7 +519,9 @@ static int add_code(struct toc_reader *r, uint32_t c, struct err *e)
 
 static int unicode(struct toc_reader *r, char c, struct err *e)
 {
-	unsigned d = c >= '0' && c <= '9' ? (unsigned)(c - '0') : (c | 32) >= 'a' && (c | 32) <= 'f' ? (unsigned)((c | 32) - 'a' + 10) : 99;
+	unsigned d = c >= '0' && c <= '9'		  ? (unsigned)(c - '0')
+		     : (c | 32) >= 'a' && (c | 32) <= 'f' ? (unsigned)((c | 32) - 'a' + 10)
+							  : 99;
 
 	if (d > 15)
 		return corrupt(r, "a bad \\u escape", e);
@@ -478,7 +542,7 @@ static int unicode(struct toc_reader *r, char c, struct err *e)
 		return 0;
 	}
 	return r->code >= 0xdc00 && r->code <= 0xdfff ? corrupt(r, "half of a surrogate pair", e)
-						       : add_code(r, r->code, e);
+						      : add_code(r, r->code, e);
 }
 
 static int escape(struct toc_reader *r, char c, struct err *e)
@@ -507,7 +571,8 @@ static int in_string(struct toc_reader *r, char c, struct err *e)
 		return corrupt(r, "half of a surrogate pair", e);
 	if (c == '"')
 		return token_end(r, r->is_key ? KEY : STRING, e);
-	return (unsigned char)c < 0x20 ? corrupt(r, "a control character in a string", e) : buf_add(&r->text, &c, 1, e);
+	return (unsigned char)c < 0x20 ? corrupt(r, "a control character in a string", e)
+				       : buf_add(&r->text, &c, 1, e);
 }
 
 static int start_value(struct toc_reader *r, char c, struct err *e)
@@ -542,7 +607,8 @@ static int word_end(struct toc_reader *r, struct err *e)
 {
 	if (r->scan == IN_NUMBER)
 		return token_end(r, NUMBER, e);
-	if (strcmp(r->text.data, "true") && strcmp(r->text.data, "false") && strcmp(r->text.data, "null"))
+	if (strcmp(r->text.data, "true") && strcmp(r->text.data, "false") &&
+	    strcmp(r->text.data, "null"))
 		return corrupt(r, "an unknown word", e);
 	return token_end(r, LITERAL, e);
 }
@@ -555,7 +621,8 @@ static bool is_space(char c)
 static int feed_byte(struct toc_reader *r, char c, struct err *e)
 {
 	if (r->scan == IN_NUMBER || r->scan == IN_WORD) {
-		if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '.' || c == 'E' || c == '+' || c == '-')
+		if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '.' || c == 'E' ||
+		    c == '+' || c == '-')
 			return buf_add(&r->text, &c, 1, e);
 		if (word_end(r, e) < 0)
 			return -1;
@@ -638,11 +705,14 @@ static int chunk_of(struct toc_builder *b, const struct toc_item *it, struct err
 	if (it->inner_offset)
 		return err_set(e, ERR_UNSUPPORTED, "the table of contents uses innerOffset");
 	if (it->chunk_offset != b->file_pos || n > b->file_left || !n)
-		return err_set(e, ERR_CORRUPT, "%s: a chunk at %" PRIu64 " of %" PRIu64 " bytes does not follow the ones before",
+		return err_set(e, ERR_CORRUPT,
+			       "%s: a chunk at %" PRIu64 " of %" PRIu64
+			       " bytes does not follow the ones before",
 			       it->entry.name, it->chunk_offset, n);
 	if (it->offset <= b->last_offset)
-		return err_set(e, ERR_CORRUPT, "%s: offset %" PRIu64 " does not lie behind %" PRIu64, it->entry.name,
-			       it->offset, b->last_offset);
+		return err_set(e, ERR_CORRUPT,
+			       "%s: offset %" PRIu64 " does not lie behind %" PRIu64,
+			       it->entry.name, it->offset, b->last_offset);
 	b->last_offset = it->offset;
 	b->file_pos += n;
 	b->file_left -= n;
@@ -661,7 +731,8 @@ static int file_done(struct toc_builder *b, struct err *e)
 	if (!b->open)
 		return 0;
 	if (b->file_left)
-		return err_set(e, ERR_CORRUPT, "a file's chunks end %" PRIu64 " bytes too early", b->file_left);
+		return err_set(e, ERR_CORRUPT, "a file's chunks end %" PRIu64 " bytes too early",
+			       b->file_left);
 	b->open = false;
 	if (b->chunks == 1 && memcmp(b->digest, b->chunk_digest, 32) != 0)
 		return err_set(e, ERR_CORRUPT, "a file of one chunk has two digests");
@@ -674,7 +745,8 @@ int toc_build(void *arg, const struct toc_item *it, struct err *e)
 	struct toc_builder *b = arg;
 
 	if (it->chunk)
-		return b->open ? chunk_of(b, it, e) : err_set(e, ERR_CORRUPT, "%s: a chunk of no file", it->entry.name);
+		return b->open ? chunk_of(b, it, e)
+			       : err_set(e, ERR_CORRUPT, "%s: a chunk of no file", it->entry.name);
 	if (file_done(b, e) < 0 || toc_add(b->toc, &it->entry, &b->id, e) < 0)
 		return -1;
 	if (toc_unfit(b->toc))

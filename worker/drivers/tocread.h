@@ -1,5 +1,6 @@
-/* worker/drivers/tocread.h - reads the JSON of a table of contents as it comes, whoever wrote it: bounded memory, one
- * item at a time, and into a struct toc.  All that is in it is hostile until here. */
+/* worker/drivers/tocread.h - reads the JSON of a table of contents as it comes, whoever wrote it:
+ * bounded memory, one item at a time, and into a struct toc.  All that is in it is hostile until
+ * here. */
 #ifndef WORKER_DRIVERS_TOCREAD_H
 #define WORKER_DRIVERS_TOCREAD_H
 
@@ -14,7 +15,8 @@
 struct err;
 struct toc_reader;
 
-/* One object of `entries`: an entry, or (chunk) one more chunk of the file before it.  Absent numbers are 0. */
+/* One object of `entries`: an entry, or (chunk) one more chunk of the file before it.  Absent
+ * numbers are 0. */
 struct toc_item {
 	bool chunk;
 	struct tar_entry entry; /* type '0'..'6'; names end in NUL, in UTF-8 */
@@ -32,7 +34,8 @@ int toc_reader_feed(struct toc_reader *r, const void *p, size_t n, struct err *e
 int toc_reader_finish(struct toc_reader *r, struct digest *tarsplit, struct err *e);
 uint64_t toc_reader_items(const struct toc_reader *r);
 
-/* A toc_on_item that adds to a table: chunks with their offsets, each larger than the one before; no name twice. */
+/* A toc_on_item that adds to a table: chunks with their offsets, each larger than the one before;
+ * no name twice. */
 struct toc_builder {
 	struct toc *toc;
 	uint64_t last_offset, file_left, file_pos;
