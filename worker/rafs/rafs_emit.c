@@ -1,5 +1,5 @@
-/* worker/rafs/rafs_emit.c - see rafs_emit.h.  The image is zeroed memory of the right size; each part is put to its
- * place, and every place is checked to lie inside. */
+/* worker/rafs/rafs_emit.c - see rafs_emit.h.  The image is zeroed memory of the right size; each
+ * part is put to its place, and every place is checked to lie inside. */
 #include "worker/rafs/rafs_emit.h"
 
 #include <assert.h>
@@ -24,7 +24,8 @@ static void put(struct image *m, uint64_t at, const void *p, size_t n)
 
 uint64_t rafs_flag_of_compressor(uint32_t c)
 {
-	static const uint64_t flag[V6_COMPRESSORS] = {V6_COMP_NONE, V6_COMP_LZ4, V6_COMP_GZIP, V6_COMP_ZSTD};
+	static const uint64_t flag[V6_COMPRESSORS] = {V6_COMP_NONE, V6_COMP_LZ4, V6_COMP_GZIP,
+						      V6_COMP_ZSTD};
 
 	return c < V6_COMPRESSORS ? flag[c] : 0;
 }
@@ -97,7 +98,8 @@ static void emit_blobs(const struct rafs_layout *l, struct image *m)
 			.chunk_count = le32_of(b->chunk_count),
 			.compressor = le32_of(b->compressor),
 			.digester = le32_of(b->digester),
-			.features = le32_of(l->layer && b->own ? features | V6_INLINED_META : features),
+			.features =
+				le32_of(l->layer && b->own ? features | V6_INLINED_META : features),
 			.stored = le64_of(b->stored),
 			.unpacked = le64_of(b->unpacked),
 			.toc_size = le32_of(b->toc_size),
@@ -122,9 +124,9 @@ static void emit_blobs(const struct rafs_layout *l, struct image *m)
 
 static uint8_t dirent_type(uint16_t mode)
 {
-	static const uint8_t type[16] = {[S_IFREG >> 12] = 1, [S_IFDIR >> 12] = 2,  [S_IFCHR >> 12] = 3,
-					 [S_IFBLK >> 12] = 4, [S_IFIFO >> 12] = 5, [S_IFSOCK >> 12] = 6,
-					 [S_IFLNK >> 12] = 7};
+	static const uint8_t type[16] = {
+		[S_IFREG >> 12] = 1, [S_IFDIR >> 12] = 2,  [S_IFCHR >> 12] = 3, [S_IFBLK >> 12] = 4,
+		[S_IFIFO >> 12] = 5, [S_IFSOCK >> 12] = 6, [S_IFLNK >> 12] = 7};
 
 	return type[mode >> 12];
 }
@@ -134,7 +136,8 @@ static uint64_t nid_of(const struct rafs_layout *l, const struct rafs_inode *i)
 	return (i->at - l->meta) / RAFS_SLOT;
 }
 
-/* The kernel's unit of mapping: one extent when the chunks lie side by side in one blob, else the chunk. */
+/* The kernel's unit of mapping: one extent when the chunks lie side by side in one blob, else the
+ * chunk. */
 static uint32_t chunk_format(const struct rafs_inode *i, uint32_t chunk_size)
 {
 	uint64_t unit = chunk_size;
@@ -175,13 +178,18 @@ static void emit_inode(const struct rafs_layout *l, struct image *m, const struc
 		.mtime_ns = le32_of(i->mtime_ns),
 		.nlink = le32_of(i->nlink),
 	};
+	/* A layer's bootstrap has to tell apart what else would look the same: reserved bytes,
+	 * which no one reads. */
+	if (l->layer && i->explicit && i->mode == (S_IFDIR | 0755) && !i->uid && !i->gid &&
+	    !i->mtime && !xattr)
+		d.reserved2[0] = 1;
 	put(m, i->at, &d, sizeof(d));
 	if (xattr)
 		put(m, i->at + sizeof(d) + V6_XATTR_HEADER, i->xattr, i->xattr_n);
 	for (uint32_t k = 0; k < i->n_chunks; k++) {
 		const struct rafs_chunk *c = i->chunks[k];
-		struct v6_chunk_index x = {le16_of((uint16_t)c->index), (uint8_t)(c->blob->index + 1),
-					   (uint8_t)(c->index >> 16),
+		struct v6_chunk_index x = {le16_of((uint16_t)c->index),
+					   (uint8_t)(c->blob->index + 1), (uint8_t)(c->index >> 16),
 					   le32_of((uint32_t)(c->unpacked_at / RAFS_BLOCK))};
 
 		put(m, rafs_up(i->at + rafs_inode_bytes(i), 8) + k * sizeof(x), &x, sizeof(x));
@@ -202,12 +210,14 @@ static void emit_tail_data(struct image *m, const struct rafs_inode *i, const ui
 }
 
 /* One block: n dirents, then their names. */
-static void dirent_block(const struct rafs_layout *l, uint8_t *block, const struct rafs_entry *entry, size_t n)
+static void dirent_block(const struct rafs_layout *l, uint8_t *block,
+			 const struct rafs_entry *entry, size_t n)
 {
 	size_t nameoff = n * sizeof(struct v6_dirent);
 
 	for (size_t i = 0; i < n; i++) {
-		struct v6_dirent d = {le64_of(nid_of(l, entry[i].node->inode)), le16_of((uint16_t)nameoff),
+		struct v6_dirent d = {le64_of(nid_of(l, entry[i].node->inode)),
+				      le16_of((uint16_t)nameoff),
 				      dirent_type(entry[i].node->inode->mode), 0};
 
 		memcpy(block + i * sizeof(d), &d, sizeof(d));

@@ -1,4 +1,5 @@
-/* worker/rafs/rafs_emit.h - second pass: the bootstrap's bytes, at the offsets that rafs_layout gave. */
+/* worker/rafs/rafs_emit.h - second pass: the bootstrap's bytes, at the offsets that rafs_layout
+ * gave. */
 #ifndef WORKER_RAFS_RAFS_EMIT_H
 #define WORKER_RAFS_RAFS_EMIT_H
 
@@ -6,7 +7,8 @@
 
 struct buf;
 
-/* Appends l->size bytes.  The merged form leaves out what only a layer's own bootstrap has (INLINED_META). */
+/* Appends l->size bytes.  The merged form leaves out what only a layer's own bootstrap has
+ * (INLINED_META). */
 int rafs_emit(const struct rafs_layout *l, struct buf *to, struct err *e);
 /* Both passes. */
 int rafs_write(struct rafs *fs, const struct rafs_layout_opts *o, struct buf *to, struct err *e);

@@ -12,7 +12,8 @@
 
 static int number(struct rafs_layout *l, struct rafs *fs)
 {
-	scoped_free struct rafs_node **stack = NULL; /* directories still to be visited, the next on top */
+	scoped_free struct rafs_node **stack =
+		NULL; /* directories still to be visited, the next on top */
 	size_t n = 0, cap = 0, cap_dirs = 0;
 
 	l->order = mem_array(fs->nodes, sizeof(l->order[0]));
@@ -69,7 +70,8 @@ static int list_blob(struct rafs_layout *l, struct rafs_blob *b, struct err *e)
 			return 0;
 		}
 	if (l->n_blobs == RAFS_MAX_BLOBS)
-		return err_set(e, ERR_UNSUPPORTED, "files lie in more than %u blobs", RAFS_MAX_BLOBS);
+		return err_set(e, ERR_UNSUPPORTED, "files lie in more than %u blobs",
+			       RAFS_MAX_BLOBS);
 	b->index = (uint32_t)l->n_blobs;
 	l->blobs[l->n_blobs++] = b;
 	return 0;
@@ -77,7 +79,8 @@ static int list_blob(struct rafs_layout *l, struct rafs_blob *b, struct err *e)
 
 static int by_digest(const void *pa, const void *pb)
 {
-	const struct rafs_chunk *a = *(struct rafs_chunk *const *)pa, *b = *(struct rafs_chunk *const *)pb;
+	const struct rafs_chunk *a = *(struct rafs_chunk *const *)pa,
+				*b = *(struct rafs_chunk *const *)pb;
 	int r = memcmp(a->digest, b->digest, sizeof(a->digest));
 
 	if (r)
@@ -93,7 +96,8 @@ static int list_chunks(struct rafs_layout *l, struct err *e)
 	for (size_t i = 0; i < l->fs->n_blobs; i++)
 		l->fs->blobs[i]->index = UINT32_MAX;
 	for (size_t i = 0; l->layer && i < l->fs->n_blobs; i++)
-		if (l->fs->blobs[i]->own && l->fs->blobs[i]->chunk_count && list_blob(l, l->fs->blobs[i], e) < 0)
+		if (l->fs->blobs[i]->own && l->fs->blobs[i]->chunk_count &&
+		    list_blob(l, l->fs->blobs[i], e) < 0)
 			return -1;
 	for (size_t i = 0; i < l->n && !r; i++) {
 		const struct rafs_inode *inode = l->order[i]->inode;
@@ -243,7 +247,8 @@ static void place_inode(struct space *s, struct rafs_inode *i)
 
 		i->at = 0;
 		if (S_ISREG(i->mode)) {
-			bytes = rafs_up(bytes, 8) + i->n_chunks * (uint64_t)sizeof(struct v6_chunk_index);
+			bytes = rafs_up(bytes, 8) +
+				i->n_chunks * (uint64_t)sizeof(struct v6_chunk_index);
 			i->at = from_rest(s, bytes);
 		}
 		if (!i->at) {
@@ -289,7 +294,8 @@ static void list_prefetch(struct rafs_layout *l, const char *patterns)
 	}
 }
 
-int rafs_layout(struct rafs_layout *l, struct rafs *fs, const struct rafs_layout_opts *o, struct err *e)
+int rafs_layout(struct rafs_layout *l, struct rafs *fs, const struct rafs_layout_opts *o,
+		struct err *e)
 {
 	struct space s = {0};
 
@@ -299,7 +305,8 @@ int rafs_layout(struct rafs_layout *l, struct rafs *fs, const struct rafs_layout
 	if (list_chunks(l, e) < 0)
 		return -1;
 	list_prefetch(l, o->prefetch);
-	l->blob_table = rafs_up(RAFS_DEVICES_AT + l->n_blobs * sizeof(struct v6_device), RAFS_BLOCK);
+	l->blob_table =
+		rafs_up(RAFS_DEVICES_AT + l->n_blobs * sizeof(struct v6_device), RAFS_BLOCK);
 	l->prefetch_table = l->blob_table + l->n_blobs * sizeof(struct v6_blob);
 	if (l->n_blobs)
 		l->meta = rafs_up(l->prefetch_table + 4 * l->n_prefetch, RAFS_BLOCK);
@@ -308,7 +315,8 @@ int rafs_layout(struct rafs_layout *l, struct rafs *fs, const struct rafs_layout
 	for (size_t i = 0; i < SLOTS; i++)
 		free(s.rest[i].block);
 	for (size_t i = 0; i < l->n_prefetch; i++)
-		l->prefetch[i] = (uint32_t)((l->order[l->prefetch[i] - 1]->inode->at - l->meta) / RAFS_SLOT);
+		l->prefetch[i] =
+			(uint32_t)((l->order[l->prefetch[i] - 1]->inode->at - l->meta) / RAFS_SLOT);
 	l->chunk_table = rafs_up(s.cursor, RAFS_BLOCK);
 	l->size = rafs_up(l->chunk_table + l->n_rows * sizeof(struct v6_chunk), RAFS_BLOCK);
 	if (l->size > RAFS_MAX_BOOTSTRAP)

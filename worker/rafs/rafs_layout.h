@@ -1,9 +1,12 @@
-/* worker/rafs/rafs_layout.h - where everything goes in a bootstrap: blobs, inodes, directories, tables.
+/* worker/rafs/rafs_layout.h - where everything goes in a bootstrap: blobs, inodes, directories,
+ *tables.
  *
- *	0 superblock, extension, device table | blob table, prefetch table | META: inodes and directories | chunk table
+ *	0 superblock, extension, device table | blob table, prefetch table | META: inodes and
+ *directories | chunk table
  *
- * First of two passes: it assigns every offset (in the inodes' `at`, `data_at`), rafs_emit writes them.  The order of
- * allocation is that of nydus-image, so that bytes can be compared; readers would take any. */
+ * First of two passes: it assigns every offset (in the inodes' `at`, `data_at`), rafs_emit writes
+ *them.  The order of allocation is that of nydus-image, so that bytes can be compared; readers
+ *would take any. */
 #ifndef WORKER_RAFS_RAFS_LAYOUT_H
 #define WORKER_RAFS_RAFS_LAYOUT_H
 
@@ -24,7 +27,8 @@ struct rafs_visit { /* a directory, in order; its children are order[first] .. *
 struct rafs_layout {
 	const struct rafs *fs;
 	bool layer;
-	struct rafs_node **order; /* the root, then each directory's children together; position + 1 is the ino */
+	struct rafs_node **order; /* the root, then each directory's children together; position + 1
+				     is the ino */
 	size_t n;
 	struct rafs_visit *dirs;
 	size_t n_dirs;
@@ -38,7 +42,8 @@ struct rafs_layout {
 	uint64_t blob_table, prefetch_table, meta, chunk_table, size;
 };
 
-int rafs_layout(struct rafs_layout *l, struct rafs *fs, const struct rafs_layout_opts *o, struct err *e);
+int rafs_layout(struct rafs_layout *l, struct rafs *fs, const struct rafs_layout_opts *o,
+		struct err *e);
 void rafs_layout_fini(struct rafs_layout *l);
 
 struct rafs_entry { /* of a directory on disk: the children with "." and "..", sorted by byte */

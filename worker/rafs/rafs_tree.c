@@ -1,5 +1,5 @@
-/* worker/rafs/rafs_tree.c - see rafs_tree.h.  Children hang in glibc's tsearch trees: balanced, so that a hostile
- * order of names costs no more than a friendly one. */
+/* worker/rafs/rafs_tree.c - see rafs_tree.h.  Children hang in glibc's tsearch trees: balanced, so
+ * that a hostile order of names costs no more than a friendly one. */
 #include "worker/rafs/rafs_tree.h"
 
 #include <search.h>
@@ -311,7 +311,8 @@ struct twin {
 
 static int by_original(const void *a, const void *b)
 {
-	uintptr_t x = (uintptr_t)((const struct twin *)a)->of, y = (uintptr_t)((const struct twin *)b)->of;
+	uintptr_t x = (uintptr_t)((const struct twin *)a)->of,
+		  y = (uintptr_t)((const struct twin *)b)->of;
 
 	return x < y ? -1 : x > y;
 }
@@ -344,9 +345,11 @@ struct pair {
 	struct rafs_node *to;
 };
 
-static void copy_children(struct rafs *c, struct pair p, struct pair **todo, size_t *n, size_t *cap, void **twins)
+static void copy_children(struct rafs *c, struct pair p, struct pair **todo, size_t *n, size_t *cap,
+			  void **twins)
 {
-	scoped_free struct rafs_node **list = mem_array(p.from->n_children, sizeof(struct rafs_node *));
+	scoped_free struct rafs_node **list =
+		mem_array(p.from->n_children, sizeof(struct rafs_node *));
 
 	rafs_children(p.from, list);
 	for (size_t i = 0; i < p.from->n_children; i++) {
@@ -396,8 +399,11 @@ static const struct {
 	uint8_t index;
 	bool whole;
 } prefixes[] = {
-	{"user.", 1, false},	 {"system.posix_acl_access", 2, true}, {"system.posix_acl_default", 3, true},
-	{"trusted.", 4, false}, {"security.", 6, false},
+	{"user.", 1, false},
+	{"system.posix_acl_access", 2, true},
+	{"system.posix_acl_default", 3, true},
+	{"trusted.", 4, false},
+	{"security.", 6, false},
 };
 
 static int by_xattr_name(const void *a, const void *b)
@@ -410,7 +416,8 @@ static int xattr_index(const struct tar_xattr *x, uint8_t *index, const char **r
 	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
 		size_t n = strlen(prefixes[i].prefix);
 
-		if (strncmp(x->name, prefixes[i].prefix, n) != 0 || (prefixes[i].whole != (x->name[n] == '\0')))
+		if (strncmp(x->name, prefixes[i].prefix, n) != 0 ||
+		    (prefixes[i].whole != (x->name[n] == '\0')))
 			continue;
 		*index = prefixes[i].index;
 		*rest = x->name + n;
@@ -418,11 +425,13 @@ static int xattr_index(const struct tar_xattr *x, uint8_t *index, const char **r
 			break;
 		return 0;
 	}
-	return err_set(e, ERR_UNSUPPORTED, "attribute \"%s\": EROFS knows user., trusted., security. and POSIX ACLs",
+	return err_set(e, ERR_UNSUPPORTED,
+		       "attribute \"%s\": EROFS knows user., trusted., security. and POSIX ACLs",
 		       x->name);
 }
 
-static int set_xattrs(struct rafs_inode *inode, const struct tar_xattr *from, size_t n, struct err *e)
+static int set_xattrs(struct rafs_inode *inode, const struct tar_xattr *from, size_t n,
+		      struct err *e)
 {
 	scoped_free struct tar_xattr *x = mem_array(n, sizeof(*x));
 	scoped_free uint8_t *disk = NULL;
@@ -437,12 +446,14 @@ static int set_xattrs(struct rafs_inode *inode, const struct tar_xattr *from, si
 		if (xattr_index(&x[i], &index, &rest, e) < 0)
 			return -1;
 		if (strlen(rest) > 255 || x[i].n > UINT16_MAX)
-			return err_set(e, ERR_UNSUPPORTED, "attribute \"%.300s\": name or value is too long for EROFS",
+			return err_set(e, ERR_UNSUPPORTED,
+				       "attribute \"%.300s\": name or value is too long for EROFS",
 				       x[i].name);
 		bytes += rafs_up(sizeof(struct v6_xattr) + strlen(rest) + x[i].n, 4);
 	}
 	if (bytes / 4 + 1 > UINT16_MAX)
-		return err_set(e, ERR_UNSUPPORTED, "%zu bytes of attributes are too many for EROFS", bytes);
+		return err_set(e, ERR_UNSUPPORTED, "%zu bytes of attributes are too many for EROFS",
+			       bytes);
 	disk = mem_zalloc(bytes);
 	for (size_t i = 0; i < n; i++) {
 		struct v6_xattr h = {.value_len = le16_of((uint16_t)x[i].n)};
@@ -470,7 +481,8 @@ static const uint16_t types[256] = {
 static int set_rdev(struct rafs_inode *inode, const struct tar_entry *t, struct err *e)
 {
 	if (t->dev_major > 0xfff || t->dev_minor > 0xfffff)
-		return err_set(e, ERR_UNSUPPORTED, "device number %u:%u is too large", t->dev_major, t->dev_minor);
+		return err_set(e, ERR_UNSUPPORTED, "device number %u:%u is too large", t->dev_major,
+			       t->dev_minor);
 	inode->rdev = (t->dev_minor & 0xff) | t->dev_major << 8 | (t->dev_minor & ~0xffu) << 12;
 	return 0;
 }
@@ -481,8 +493,8 @@ static struct rafs_inode *inode_of(const struct rafs *fs, const struct tar_entry
 		rafs_inode_new((uint16_t)(types[(uint8_t)t->type] | (t->mode & 07777)));
 
 	if (t->uid > UINT32_MAX || t->gid > UINT32_MAX) {
-		err_set(e, ERR_UNSUPPORTED, "owner %llu:%llu is too large", (unsigned long long)t->uid,
-			(unsigned long long)t->gid);
+		err_set(e, ERR_UNSUPPORTED, "owner %llu:%llu is too large",
+			(unsigned long long)t->uid, (unsigned long long)t->gid);
 		return NULL;
 	}
 	inode->uid = (uint32_t)t->uid;
@@ -501,6 +513,7 @@ static struct rafs_inode *inode_of(const struct rafs *fs, const struct tar_entry
 		}
 		inode->link = mem_strdup(t->link);
 	}
+	inode->explicit = t->type == '5';
 	if (t->type == '0') {
 		inode->size = t->size;
 		if (t->size > (uint64_t)fs->chunk_size * RAFS_MAX_CHUNKS) {
@@ -547,8 +560,10 @@ static struct rafs_inode *linked(const struct rafs *fs, const struct tar_entry *
 	return inode;
 }
 
-/* The directory that holds the last component, made where it is missing; *last is that component. */
-static struct rafs_node *parents(struct rafs *fs, const char *path, const char **last, struct err *e)
+/* The directory that holds the last component, made where it is missing; *last is that component.
+ */
+static struct rafs_node *parents(struct rafs *fs, const char *path, const char **last,
+				 struct err *e)
 {
 	struct rafs_node *dir = fs->root;
 	size_t n;
@@ -600,9 +615,11 @@ static int place(struct rafs *fs, const char *path, struct rafs_inode **inode, s
 	return 0;
 }
 
-int rafs_add_entry(struct rafs *fs, const struct tar_entry *t, struct rafs_inode **file, struct err *e)
+int rafs_add_entry(struct rafs *fs, const struct tar_entry *t, struct rafs_inode **file,
+		   struct err *e)
 {
-	static const char *const skipped[] = {"stargz.index.json", ".prefetch.landmark", ".no.prefetch.landmark"};
+	static const char *const skipped[] = {"stargz.index.json", ".prefetch.landmark",
+					      ".no.prefetch.landmark"};
 	scoped(inode_putp) struct rafs_inode *inode = NULL;
 	struct rafs_inode *made;
 	char path[PATH_BYTES];
@@ -613,7 +630,8 @@ int rafs_add_entry(struct rafs *fs, const struct tar_entry *t, struct rafs_inode
 		return 0;
 	n = tar_clean_name(t->name, path, sizeof(path));
 	if (n >= sizeof(path))
-		return err_set(e, ERR_UNSUPPORTED, "a path of %zu bytes (\"%.80s...\")", n, t->name);
+		return err_set(e, ERR_UNSUPPORTED, "a path of %zu bytes (\"%.80s...\")", n,
+			       t->name);
 	for (size_t i = 0; i < sizeof(skipped) / sizeof(skipped[0]); i++)
 		if (!strcmp(path, skipped[i]))
 			return 0;

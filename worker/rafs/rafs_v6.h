@@ -1,7 +1,9 @@
-/* worker/rafs/rafs_v6.h - RAFS v6 on disk: an EROFS image of metadata whose files point to blobs as devices.
+/* worker/rafs/rafs_v6.h - RAFS v6 on disk: an EROFS image of metadata whose files point to blobs as
+ * devices.
  *
- * Facts: Linux Documentation/filesystems/erofs.rst and fs/erofs/erofs_fs.h for what EROFS has; for the rest the
- * layouts that nydus 2.2 and later read and write.  Everything is little-endian and packed. */
+ * Facts: Linux Documentation/filesystems/erofs.rst and fs/erofs/erofs_fs.h for what EROFS has; for
+ * the rest the layouts that nydus 2.2 and later read and write.  Everything is little-endian and
+ * packed. */
 #ifndef WORKER_RAFS_RAFS_V6_H
 #define WORKER_RAFS_RAFS_V6_H
 
@@ -64,7 +66,7 @@ enum {
 	V6_COMP_ZSTD = 0x80,
 	V6_INLINED_DIGEST = 0x100,
 	V6_TARFS = 0x200,
-	V6_PLAIN = 0x01000000,	   /* not encrypted */
+	V6_PLAIN = 0x01000000, /* not encrypted */
 	V6_ENCRYPTED = 0x02000000,
 };
 #define V6_COMP_MASK (V6_COMP_NONE | V6_COMP_LZ4 | V6_COMP_GZIP | V6_COMP_ZSTD)
@@ -183,7 +185,13 @@ struct v6_dirent {
 static_assert(sizeof(struct v6_dirent) == 12, "dirent");
 
 /* ---- chunk table */
-enum { V6_CHUNK_COMPRESSED = 1, V6_CHUNK_HOLE = 2, V6_CHUNK_ENC = 4, V6_CHUNK_BATCH = 8, V6_CHUNK_CRC = 0x10 };
+enum {
+	V6_CHUNK_COMPRESSED = 1,
+	V6_CHUNK_HOLE = 2,
+	V6_CHUNK_ENC = 4,
+	V6_CHUNK_BATCH = 8,
+	V6_CHUNK_CRC = 0x10
+};
 struct v6_chunk {
 	uint8_t digest[32];
 	le32 blob;
@@ -200,7 +208,13 @@ struct v6_info {
 	le64 word[2];
 };
 static_assert(sizeof(struct v6_info) == 16, "chunk info v1");
-enum { V6_INFO_COMPRESSED = 1, V6_INFO_ZRAN = 2, V6_INFO_BATCH = 4, V6_INFO_ENC = 8, V6_INFO_CRC = 0x10 };
+enum {
+	V6_INFO_COMPRESSED = 1,
+	V6_INFO_ZRAN = 2,
+	V6_INFO_BATCH = 4,
+	V6_INFO_ENC = 8,
+	V6_INFO_CRC = 0x10
+};
 struct v6_info2 {
 	le64 word[3];
 };
