@@ -72,6 +72,7 @@ struct xfer {
 	char *host; /* host:port, port always there */
 	char *name; /* host, as a user wrote it */
 	bool allow_private, want_stream, upload;
+	bool cleans_up; /* a DELETE: takes back what was begun, after a cancel too */
 	char *ca_file, *cert_file;
 	uint64_t max_response, idle_ms, timeout_ms;
 
@@ -829,7 +830,7 @@ static bool run_commands(struct http *h)
 		x->cmd = 0;
 		x->cmd_next = NULL;
 		pthread_mutex_unlock(&h->lock);
-		run_command(h, x, cmd, cancelled || stop);
+		run_command(h, x, cmd, stop || (cancelled && !x->cleans_up));
 		pthread_mutex_lock(&h->lock);
 	}
 	pthread_mutex_unlock(&h->lock);
@@ -837,8 +838,9 @@ static bool run_commands(struct http *h)
 		struct err e = {0};
 
 		cancelled_error(&e);
-		while (h->n_live)
-			finish(h->live[0], &e);
+		for (size_t i = h->n_live; i-- > 0;)
+			if (stop || !h->live[i]->cleans_up)
+				finish(h->live[i], &e);
 	}
 	return !stop;
 }
@@ -1240,7 +1242,8 @@ static int xfer_start(struct xfer **out, struct http *h, const struct http_reque
 	pthread_mutex_lock(&h->lock);
 	cancelled = h->cancelled;
 	pthread_mutex_unlock(&h->lock);
-	if (cancelled) {
+	x->cleans_up = str_eq(q->method, "DELETE");
+	if (cancelled && !x->cleans_up) {
 		cancelled_error(e);
 		return -1;
 	}

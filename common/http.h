@@ -34,7 +34,8 @@ struct http_peer { /* how one host is reached; borrowed for the call */
  * hard limit: a caller that holds one open stream and waits for another would wait for ever.) */
 int http_open(struct http **h, uint32_t connections, struct err *e);
 void http_freep(struct http **h); /* cancels what runs, joins the thread */
-/* Every waiting call fails at once with ERR_CANCELLED (task cancelled, lease lost). */
+/* Every waiting call fails at once with ERR_CANCELLED (task cancelled, lease lost); only a DELETE
+ * still goes out, so that no upload stays open. */
 void http_cancel_all(struct http *h);
 /* Bytes sent and received in bodies so far. */
 void http_traffic(const struct http *h, uint64_t *in, uint64_t *out);
