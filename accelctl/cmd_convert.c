@@ -381,6 +381,7 @@ static int convert(const struct args *a, const struct settings *s, const struct 
 				  .ops = &ops};
 	int rc;
 
+	connect_block_signals();
 	if (verify_of(a, s, &job.verify, e) < 0 || http_open(&http, 16, e) < 0 ||
 	    connect_catch_signals(&stop, http, e) < 0)
 		return -1;

@@ -137,6 +137,21 @@ static void *catcher_thread(void *arg)
 	_exit(128 + sig);
 }
 
+static void set_of_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGTERM);
+}
+
+void connect_block_signals(void)
+{
+	sigset_t set;
+
+	set_of_signals(&set);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
 int connect_catch_signals(atomic_int *stop, struct http *http, struct err *e)
 {
 	static struct catcher c; /* lives as long as the process, as its thread does */
@@ -145,10 +160,7 @@ int connect_catch_signals(atomic_int *stop, struct http *http, struct err *e)
 
 	c.stop = stop;
 	c.http = http;
-	sigemptyset(&c.set);
-	sigaddset(&c.set, SIGINT);
-	sigaddset(&c.set, SIGTERM);
-	pthread_sigmask(SIG_BLOCK, &c.set, NULL);
+	set_of_signals(&c.set);
 	rc = pthread_create(&t, NULL, catcher_thread, &c);
 	if (rc)
 		return err_errno(e, rc, "start a thread");
