@@ -10,6 +10,8 @@ DESTDIR ?=
 WERROR ?=
 PKGS := libevent libevent_openssl libevent_pthreads hiredis libcurl json-c yaml-0.1 openssl libzstd zlib libdeflate liblz4
 VERSION := $(shell cat VERSION)
+# COMMIT.DATE of what is built, as upstream's version line has it.
+COMMIT ?= $(shell git log -1 --format=%H.%cd --date=format:%Y%m%d.%H%M 2>/dev/null || echo unknown)
 
 HAVE_ISAL := $(if $(wildcard /usr/include/isa-l.h /usr/include/isa-l/*.h),1,)
 ifeq ($(ISAL),0)
@@ -77,6 +79,8 @@ $(O)/%.o: %.c Makefile
 	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 $(O)/common/scripts.o: $(wildcard common/queue/*.lua)
+$(O)/common/startup.o: CFLAGS_BASE += -DACCEL_COMMIT='"$(COMMIT)"'
+
 $(LIBCOMMON): $(call objs,$(COMMON_SRC))
 $(LIBWORKER): $(call objs,$(WORKER_SRC))
 $(LIBAPI): $(call objs,$(filter-out api-server/main.c,$(API_SRC)))

@@ -40,7 +40,6 @@ enum key_type {
 	KEY_AUTH,      /* base64 of user:password, into username and password */
 	KEY_AUTH_FILE, /* the same from a file */
 	KEY_OTHER,     /* read by a function of its own */
-	KEY_NOTE,      /* upstream's, accepted; the note says why nothing comes of it */
 	KEY_REFUSED,   /* not built; the note says so */
 };
 
@@ -714,7 +713,6 @@ static int set_value(const struct key *k, void *base, const char *v, struct err 
 	case KEY_AUTH_FILE:
 		return *v ? set_from_file(k, base, v, e) : 0;
 	case KEY_OTHER:
-	case KEY_NOTE:
 	case KEY_REFUSED:
 		break;
 	}
