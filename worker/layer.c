@@ -262,8 +262,10 @@ static int start_reading(struct reading *rd, struct err *e)
 	struct codec_opts o = {.max_out = j->max_out, .large_window = rd->large_window};
 	struct meter *m;
 
-	if (j->io->open(j->io->arg, &body, j->in.from, e) < 0)
+	if (j->io->open(j->io->arg, &body, j->in.from, e) < 0) {
+		j->bad_transfer = e->code == ERR_CORRUPT;
 		return err_wrap(e, "download");
+	}
 	m = mem_zalloc(sizeof(*m));
 	*m = (struct meter){.base.ops = &meter_ops,
 			    .from = take_ptr(body),
@@ -494,10 +496,15 @@ int layer_convert(struct layer_job *j, struct err *e)
 {
 	for (int i = 1;; i++) {
 		bool lied_before = j->bad_transfer;
-		int r = read_layer(j, e);
+		int r;
+
+		j->bad_transfer = false;
+		r = read_layer(j, e);
 
 		if (r < 0 && j->bad_transfer && !lied_before && i < RUNS)
 			continue; /* a transfer may lie once, not twice */
+		if (r < 0 && j->bad_transfer)
+			e->class = CLASS_FINAL;
 		if (r < 0)
 			return -1;
 		if (!to_run_again(j) || i >= RUNS)
