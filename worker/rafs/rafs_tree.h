@@ -67,6 +67,7 @@ struct rafs_inode {    /* shared by hard links */
 	uint32_t ticket;	    /* of its first chunk, while a layer is packed */
 	bool explicit; /* a directory that looks implied (0755, root's, mtime 0) but was in the tar
 			*/
+	struct rafs_node *shown; /* scratch of rafs_check: a node of this inode that was shown */
 	/* scratch of rafs_layout */
 	uint32_t ino, nlink;
 	uint64_t at, data_at; /* in the bootstrap */
