@@ -54,7 +54,7 @@ WORKER := packet sandbox pool out layer convert resolve listing classify publish
 	rafs/rafs_pack rafs/rafs_zran rafs/blake3 rafs/blake3_simd rafs/crc32c
 SUPERVISOR := worker/main worker/supervisor worker/slots worker/asks worker/probes
 API := main routes counters answer webhook create list show health waiters auth rate
-CTL := main cmd_task cmd_convert cmd_check cmd_inspect cmd_layer cmd_config cmd_health cmd_rules cmd_version api_client tasklist connect progress
+CTL := main cmd_task cmd_convert cmd_check cmd_inspect cmd_layer cmd_layer_merge cmd_config cmd_health cmd_rules cmd_version api_client tasklist connect progress
 ACCELD := main child redis_server
 
 have = $(wildcard $(addsuffix .c,$(1)))

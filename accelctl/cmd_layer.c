@@ -23,6 +23,7 @@
 
 static const char usage[] = "Usage: accelctl layer pack --driver DRIVER [-o KEY=VALUE]... "
 			    "[--threads N] [--result FILE] FILE|-\n"
+			    "       accelctl layer merge [-o KEY=VALUE] BLOB... (see its --help)\n"
 			    "\n"
 			    "Packs one layer (a tar, plain or packed with gzip or zstd) and writes "
 			    "the blob to standard output.\n"
@@ -279,6 +280,8 @@ int cmd_layer(int argc, char **argv)
 	struct pack o = {.verify = true};
 	struct err e = {0};
 
+	if (argc > 1 && !strcmp(argv[1], "merge"))
+		return layer_merge_main(argc - 1, argv + 1);
 	if (argc < 2 || strcmp(argv[1], "pack") != 0) {
 		fputs(usage, argc > 1 && !strcmp(argv[1], "--help") ? stdout : stderr);
 		return argc > 1 && !strcmp(argv[1], "--help") ? 0 : 2;

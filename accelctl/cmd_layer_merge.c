@@ -1,4 +1,5 @@
-/* accelctl/cmd_layer_merge.c - `accelctl layer merge`: Nydus blobs of layers to the bootstrap of their image. */
+/* accelctl/cmd_layer_merge.c - `accelctl layer merge`: Nydus blobs of layers to the bootstrap of
+ * their image. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -20,11 +21,12 @@
 #include "worker/rafs/rafs_emit.h"
 #include "worker/rafs/rafs_merge.h"
 
-static const char usage[] = "Usage: accelctl layer merge [-o prefetch_patterns=PATHS] BLOB...\n"
-			    "\n"
-			    "Merges the Nydus blobs of layers, lowest first, and writes the bootstrap of their image\n"
-			    "(image/image.boot) to standard output.  Blobs are named by their digests in it.\n"
-			    "  -o KEY=VALUE   prefetch_patterns: absolute paths, one a line (default /)\n";
+static const char usage[] =
+	"Usage: accelctl layer merge [-o prefetch_patterns=PATHS] BLOB...\n"
+	"\n"
+	"Merges the Nydus blobs of layers, lowest first, and writes the bootstrap of their image\n"
+	"(image/image.boot) to standard output.  Blobs are named by their digests in it.\n"
+	"  -o KEY=VALUE   prefetch_patterns: absolute paths, one a line (default /)\n";
 
 /* A blob's name is the digest of the whole file. */
 static int name_of(int fd, struct digest *d, struct err *e)
@@ -53,7 +55,8 @@ static int add_blob(struct rafs **fs, const char *file, struct err *e)
 
 	if (fd < 0)
 		return err_errno(e, errno, "cannot open");
-	if (blobat_file_init(&at, fd, e) < 0 || name_of(fd, &id, e) < 0 || rafs_layer_read(&l, &at.at, e) < 0)
+	if (blobat_file_init(&at, fd, e) < 0 || name_of(fd, &id, e) < 0 ||
+	    rafs_layer_read(&l, &at.at, e) < 0)
 		return -1;
 	rafs_layer_name(&l, &id);
 	if (!*fs)
@@ -100,7 +103,8 @@ int layer_merge_main(int argc, char **argv)
 		target_fini(&t);
 		return 2;
 	}
-	rc = merge(argv + optind, argc - optind, t.nydus.prefetch_patterns ? t.nydus.prefetch_patterns : "/", &e);
+	rc = merge(argv + optind, argc - optind,
+		   t.nydus.prefetch_patterns ? t.nydus.prefetch_patterns : "/", &e);
 	target_fini(&t);
 	if (rc < 0)
 		fprintf(stderr, "accelctl: layer merge: %s\n", e.text);

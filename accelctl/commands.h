@@ -9,6 +9,7 @@ int cmd_convert(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_layer(int argc, char **argv);
+int layer_merge_main(int argc, char **argv); /* of cmd_layer */
 int cmd_config(int argc, char **argv);
 int cmd_health(int argc, char **argv);
 int cmd_rules(int argc, char **argv);

@@ -1,7 +1,9 @@
-/* worker/drivers/nydus.c - Nydus: each layer a RAFS blob, all of them merged to a bootstrap that becomes the last layer.
+/* worker/drivers/nydus.c - Nydus: each layer a RAFS blob, all of them merged to a bootstrap that
+ * becomes the last layer.
  *
- * The format is worker/rafs; here is what the registry sees: media types, annotations, the bootstrap's tar,
- * configuration and history, and the index of merge_manifest.  A layer's tree waits in the image until all are there. */
+ * The format is worker/rafs; here is what the registry sees: media types, annotations, the
+ * bootstrap's tar, configuration and history, and the index of merge_manifest.  A layer's tree
+ * waits in the image until all are there. */
 #include "worker/drivers/nydus.h"
 
 #include <inttypes.h>
@@ -56,23 +58,26 @@ static int identity(const struct target *t, char *text, size_t n)
 
 	digest_of(&d, DIGEST_SHA256, prefetch, strlen(prefetch));
 	return snprintf(text, n,
-			"nydus/%" PRIu32 " chunk_size=%" PRIu64 " compressor=%d level=%d batch_size=%" PRIu64
-			" sha256=%d prefetch=%s",
+			"nydus/%" PRIu32 " chunk_size=%" PRIu64
+			" compressor=%d level=%d batch_size=%" PRIu64 " sha256=%d prefetch=%s",
 			target_format_version(DRIVER_NYDUS), o->chunk_size, o->compressor,
-			o->compressor == NYDUS_ZSTD ? o->compression_level : 0, o->batch_size, o->sha256,
-			*prefetch ? digest_hex(&d, hex) : "");
+			o->compressor == NYDUS_ZSTD ? o->compression_level : 0, o->batch_size,
+			o->sha256, *prefetch ? digest_hex(&d, hex) : "");
 }
 
 static struct encode_as encoding(const struct target *t)
 {
-	static const enum encoding as[] = {[NYDUS_NONE] = ENCODE_RAW, [NYDUS_LZ4] = ENCODE_LZ4, [NYDUS_ZSTD] = ENCODE_ZSTD};
+	static const enum encoding as[] = {
+		[NYDUS_NONE] = ENCODE_RAW, [NYDUS_LZ4] = ENCODE_LZ4, [NYDUS_ZSTD] = ENCODE_ZSTD};
 
-	return (struct encode_as){.encoding = as[t->nydus.compressor], .level = t->nydus.compression_level};
+	return (struct encode_as){.encoding = as[t->nydus.compressor],
+				  .level = t->nydus.compression_level};
 }
 
 static size_t largest(const struct target *t)
 {
-	return (size_t)(t->nydus.chunk_size > t->nydus.batch_size ? t->nydus.chunk_size : t->nydus.batch_size);
+	return (size_t)(t->nydus.chunk_size > t->nydus.batch_size ? t->nydus.chunk_size
+								  : t->nydus.batch_size);
 }
 
 /* ---- layers */
@@ -107,10 +112,11 @@ static void image_close(struct drv_image *im)
 	free(im);
 }
 
-static int layer_open(struct drv_layer **to, struct drv_image *im, const struct layer_in *in, bool *wants_blocks,
-		      struct err *e)
+static int layer_open(struct drv_layer **to, struct drv_image *im, const struct layer_in *in,
+		      bool *wants_blocks, struct err *e)
 {
-	static const enum v6_compressor as[] = {[NYDUS_NONE] = V6_NONE, [NYDUS_LZ4] = V6_LZ4, [NYDUS_ZSTD] = V6_ZSTD};
+	static const enum v6_compressor as[] = {
+		[NYDUS_NONE] = V6_NONE, [NYDUS_LZ4] = V6_LZ4, [NYDUS_ZSTD] = V6_ZSTD};
 	const struct nydus_options *o = options(im);
 	const struct rafs_pack_opts po = {.chunk_size = (uint32_t)o->chunk_size,
 					  .batch_size = (uint32_t)o->batch_size,
@@ -179,7 +185,8 @@ static int layer_end(struct drv_layer *l, struct layer_result *r, struct err *e)
 {
 	struct rafs_layer done = {0};
 
-	if (rafs_pack_end(l->pack, &done, e) < 0 || out_sum(l->out, &r->diff_id, &r->unpacked, e) < 0) {
+	if (rafs_pack_end(l->pack, &done, e) < 0 ||
+	    out_sum(l->out, &r->diff_id, &r->unpacked, e) < 0) {
 		rafs_layer_fini(&done);
 		return -1;
 	}
@@ -188,7 +195,8 @@ static int layer_end(struct drv_layer *l, struct layer_result *r, struct err *e)
 	return 0;
 }
 
-static int layer_same(struct drv_image *im, const struct layer_in *in, uint32_t first, struct err *e)
+static int layer_same(struct drv_image *im, const struct layer_in *in, uint32_t first,
+		      struct err *e)
 {
 	struct rafs_layer copy = {0};
 
@@ -201,16 +209,17 @@ static int layer_same(struct drv_image *im, const struct layer_in *in, uint32_t 
 	return 0;
 }
 
-static int layer_cached(struct drv_image *im, const struct layer_in *in, const struct descriptor *stored,
-			struct layer_result *r, struct blob_at *blob, struct err *e)
+static int layer_cached(struct drv_image *im, const struct layer_in *in,
+			const struct descriptor *stored, struct layer_result *r,
+			struct blob_at *blob, struct err *e)
 {
 	struct rafs_layer l = {0};
 
 	if (rafs_layer_read(&l, blob, e) < 0)
 		return err_wrap(e, "stored blob");
 	if (l.fs->chunk_size != options(im)->chunk_size) {
-		err_set(e, ERR_CORRUPT, "stored blob: chunks of %u bytes for %" PRIu64, l.fs->chunk_size,
-			options(im)->chunk_size);
+		err_set(e, ERR_CORRUPT, "stored blob: chunks of %u bytes for %" PRIu64,
+			l.fs->chunk_size, options(im)->chunk_size);
 		rafs_layer_fini(&l);
 		return -1;
 	}
@@ -224,7 +233,8 @@ static int layer_cached(struct drv_image *im, const struct layer_in *in, const s
 
 /* ---- the merged bootstrap and its layer */
 
-static int merge_layers(struct drv_image *im, const struct descriptor *done, size_t n, struct rafs **to, struct err *e)
+static int merge_layers(struct drv_image *im, const struct descriptor *done, size_t n,
+			struct rafs **to, struct err *e)
 {
 	scoped(rafs_freep) struct rafs *fs = NULL;
 
@@ -243,7 +253,8 @@ static int merge_layers(struct drv_image *im, const struct descriptor *done, siz
 	return 0;
 }
 
-static int add_file(struct buf *tar, const char *name, char type, uint32_t mode, const void *p, size_t n, struct err *e)
+static int add_file(struct buf *tar, const char *name, char type, uint32_t mode, const void *p,
+		    size_t n, struct err *e)
 {
 	const struct tar_out h = {.name = name, .type = type, .mode = mode, .size = n};
 	static const uint8_t zeros[TAR_BLOCK];
@@ -255,10 +266,10 @@ static int add_file(struct buf *tar, const char *name, char type, uint32_t mode,
 	return buf_add(tar, zeros, tar_padding(n), e);
 }
 
-/* image/image.boot, then what nydusd would keep of each blob; exactly two zero blocks: nydusify computes the diff_id
- * with Go's reader, which stops there. */
-static int bootstrap_tar(const struct drv_image *im, const struct buf *boot, const struct descriptor *done, size_t n,
-			 struct buf *tar, struct err *e)
+/* image/image.boot, then what nydusd would keep of each blob; exactly two zero blocks: nydusify
+ * computes the diff_id with Go's reader, which stops there. */
+static int bootstrap_tar(const struct drv_image *im, const struct buf *boot,
+			 const struct descriptor *done, size_t n, struct buf *tar, struct err *e)
 {
 	static const uint8_t end[2 * TAR_BLOCK];
 
@@ -274,7 +285,8 @@ static int bootstrap_tar(const struct drv_image *im, const struct buf *boot, con
 			again_here |= digest_eq(&done[k].digest, &done[i].digest);
 		if (!l->meta_n || again_here)
 			continue;
-		snprintf(name, sizeof(name), "image/%.64s.blob.meta", digest_hex(&done[i].digest, hex));
+		snprintf(name, sizeof(name), "image/%.64s.blob.meta",
+			 digest_hex(&done[i].digest, hex));
 		if (add_file(tar, name, '0', 0444, l->meta, l->meta_n, e) < 0)
 			return -1;
 	}
@@ -286,8 +298,8 @@ static bool is_oci(const char *manifest_type)
 	return !manifest_type[0] || str_eq(manifest_type, MT_OCI_MANIFEST);
 }
 
-static int push_bootstrap(struct drv_image *im, const struct buf *tar, struct descriptor *to, struct digest *diff_id,
-			  struct err *e)
+static int push_bootstrap(struct drv_image *im, const struct buf *tar, struct descriptor *to,
+			  struct digest *diff_id, struct err *e)
 {
 	const struct encode_as as = {.encoding = ENCODE_GZIP};
 	scoped(encoder_freep) struct encoder *x = encoder_new();
@@ -305,12 +317,13 @@ static int push_bootstrap(struct drv_image *im, const struct buf *tar, struct de
 	return 0;
 }
 
-static int make_bootstrap(struct drv_image *im, const struct descriptor *done, size_t n, struct descriptor *to,
-			  struct digest *diff_id, struct err *e)
+static int make_bootstrap(struct drv_image *im, const struct descriptor *done, size_t n,
+			  struct descriptor *to, struct digest *diff_id, struct err *e)
 {
 	const char *patterns = options(im)->prefetch_patterns;
 	const struct rafs_layout_opts lo = {.prefetch = patterns ? patterns : "/"};
-	scoped(buf_fini) struct buf boot = BUF_INIT(RAFS_MAX_BOOTSTRAP), tar_bytes = BUF_INIT(MAX_BOOTSTRAP_TAR);
+	scoped(buf_fini) struct buf boot = BUF_INIT(RAFS_MAX_BOOTSTRAP),
+				    tar_bytes = BUF_INIT(MAX_BOOTSTRAP_TAR);
 	scoped(rafs_freep) struct rafs *fs = NULL, *back = NULL;
 
 	if (merge_layers(im, done, n, &fs, e) < 0)
@@ -329,8 +342,8 @@ static int make_bootstrap(struct drv_image *im, const struct descriptor *done, s
 /* ---- manifest and configuration */
 
 /* The new layers instead of the source's: blobs in the source's order, the bootstrap last. */
-static void set_layers(struct manifest *to, const struct descriptor *done, const struct layer_result *r, size_t n,
-		       const struct descriptor *bootstrap)
+static void set_layers(struct manifest *to, const struct descriptor *done,
+		       const struct layer_result *r, size_t n, const struct descriptor *bootstrap)
 {
 	for (size_t i = 0; i < to->n_layers; i++)
 		descriptor_fini(&to->layers[i]);
@@ -346,8 +359,8 @@ static void set_layers(struct manifest *to, const struct descriptor *done, const
 	descriptor_copy(manifest_add_layer(to), bootstrap);
 }
 
-static int finish(struct drv_image *im, const struct descriptor *done, const struct layer_result *r, size_t n,
-		  struct manifest *to, struct imageconfig *cfg, struct err *e)
+static int finish(struct drv_image *im, const struct descriptor *done, const struct layer_result *r,
+		  size_t n, struct manifest *to, struct imageconfig *cfg, struct err *e)
 {
 	scoped_free struct digest *diff_ids = mem_array(n + 1, sizeof(*diff_ids));
 	const struct nydus_options *o = options(im);
@@ -390,19 +403,21 @@ static void mark(const struct target *t, const struct driver_source *from, struc
 	if (to->has_subject)
 		descriptor_fini(&to->subject);
 	descriptor_init(&to->subject);
-	str_copy(to->subject.media_type, sizeof(to->subject.media_type), from->manifest->media_type);
+	str_copy(to->subject.media_type, sizeof(to->subject.media_type),
+		 from->manifest->media_type);
 	to->subject.digest = from->manifest->digest;
 	to->subject.size = from->manifest->size;
 	to->has_subject = true;
 }
 
-/* ---- merge_manifest: the source's manifests, each on top of an empty layer so that no snapshot is shared with the
- * Nydus ones, and those beside them */
+/* ---- merge_manifest: the source's manifests, each on top of an empty layer so that no snapshot is
+ * shared with the Nydus ones, and those beside them */
 
 /* gzip of 1024 zero bytes, as Go packs them */
-static const uint8_t empty_gz[32] = {0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xff, 0x62,
-				     0x18, 0x05, 0xa3, 0x60, 0x14, 0x8c, 0x58, 0x00, 0x08, 0x00, 0x00,
-				     0xff, 0xff, 0x2e, 0xaf, 0xb5, 0xef, 0x00, 0x04, 0x00, 0x00};
+static const uint8_t empty_gz[32] = {0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00,
+				     0x00, 0xff, 0x62, 0x18, 0x05, 0xa3, 0x60, 0x14,
+				     0x8c, 0x58, 0x00, 0x08, 0x00, 0x00, 0xff, 0xff,
+				     0x2e, 0xaf, 0xb5, 0xef, 0x00, 0x04, 0x00, 0x00};
 #define EMPTY_DIFF_ID "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 
 static int copy_manifest(struct manifest *to, const struct manifest *from, struct err *e)
@@ -414,7 +429,8 @@ static int copy_manifest(struct manifest *to, const struct manifest *from, struc
 	return manifest_parse(to, b.data, b.len, e);
 }
 
-static int source_config(const struct index_child *c, struct blob_store *blobs, struct descriptor *to, struct err *e)
+static int source_config(const struct index_child *c, struct blob_store *blobs,
+			 struct descriptor *to, struct err *e)
 {
 	scoped_free struct digest *ids = mem_array(c->cfg->n_diff_ids + 1, sizeof(*ids));
 	scoped(buf_fini) struct buf b = BUF_INIT(16u << 20);
@@ -461,8 +477,8 @@ static void set_platform(struct descriptor *d, const struct index_child *c)
 	d->platform.set = true;
 }
 
-static int source_child(const struct index_child *c, struct blob_store *blobs, struct manifest_list *push,
-			struct index *to, struct err *e)
+static int source_child(const struct index_child *c, struct blob_store *blobs,
+			struct manifest_list *push, struct index *to, struct err *e)
 {
 	scoped(manifest_fini) struct manifest m;
 	scoped(buf_fini) struct buf b = BUF_INIT(16u << 20);
@@ -480,7 +496,8 @@ static int source_child(const struct index_child *c, struct blob_store *blobs, s
 	mem_grow(push->m, push->n, push->cap);
 	item = &push->m[push->n++];
 	*item = (struct manifest_item){.n = b.len};
-	str_copy(item->media_type, sizeof(item->media_type), m.media_type[0] ? m.media_type : c->from->media_type);
+	str_copy(item->media_type, sizeof(item->media_type),
+		 m.media_type[0] ? m.media_type : c->from->media_type);
 	d = index_add(to);
 	str_copy(d->media_type, sizeof(d->media_type), item->media_type);
 	digest_of(&d->digest, DIGEST_SHA256, b.data, b.len);
@@ -491,8 +508,9 @@ static int source_child(const struct index_child *c, struct blob_store *blobs, s
 	return 0;
 }
 
-static int make_index(const struct target *t, const struct index *src, const struct index_child *child, size_t n,
-		      struct blob_store *blobs, struct manifest_list *push, struct index *to, struct err *e)
+static int make_index(const struct target *t, const struct index *src,
+		      const struct index_child *child, size_t n, struct blob_store *blobs,
+		      struct manifest_list *push, struct index *to, struct err *e)
 {
 	if (!t->nydus.merge_manifest)
 		return 0;

@@ -61,7 +61,9 @@ static struct place place_v2(const struct v6_info2 *x)
 			      .stored_at = s & 0xffffffffff,
 			      .stored = (uint32_t)(s >> 40),
 			      .packed = flags & V6_INFO_COMPRESSED,
-			      .batch = flags & (V6_INFO_BATCH | V6_INFO_ZRAN) ? (uint32_t)(last >> 32) : UINT32_MAX,
+			      .batch = flags & (V6_INFO_BATCH | V6_INFO_ZRAN)
+					       ? (uint32_t)(last >> 32)
+					       : UINT32_MAX,
 			      .at = (uint32_t)last};
 }
 
@@ -72,7 +74,8 @@ static int check_header(struct checker *c, const struct v6_meta *h, struct err *
 		bool broken;
 		const char *what;
 	} rules[] = {
-		{le32_get(h->magic) != V6_META_MAGIC || le32_get(h->magic2) != V6_META_MAGIC, "magic"},
+		{le32_get(h->magic) != V6_META_MAGIC || le32_get(h->magic2) != V6_META_MAGIC,
+		 "magic"},
 		{le32_get(h->chunks) != b->chunk_count, "number of chunks"},
 		{le32_get(h->ci_compressor) != b->ci_compressor, "compressor"},
 		{le64_get(h->ci_offset) != b->ci_offset, "offset of chunk infos"},
@@ -82,19 +85,23 @@ static int check_header(struct checker *c, const struct v6_meta *h, struct err *
 
 	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
 		if (rules[i].broken)
-			return err_set(e, ERR_CORRUPT, "blob.meta header: %s is not the blob table's", rules[i].what);
+			return err_set(e, ERR_CORRUPT,
+				       "blob.meta header: %s is not the blob table's",
+				       rules[i].what);
 	return 0;
 }
 
 static int check_contexts(struct checker *c, const struct v6_meta *h, struct err *e)
 {
-	uint64_t at = le64_get(h->contexts_at), n = le32_get(h->contexts), size = le64_get(h->contexts_size);
+	uint64_t at = le64_get(h->contexts_at), n = le32_get(h->contexts),
+		 size = le64_get(h->contexts_size);
 
 	if (!(c->own->features & V6_BATCH))
 		return 0;
-	if (n * sizeof(struct v6_batch) != size || at > c->own->ci_unpacked || size > c->own->ci_unpacked - at)
-		return err_set(e, ERR_CORRUPT, "blob.meta: %llu contexts in %llu bytes", (unsigned long long)n,
-			       (unsigned long long)size);
+	if (n * sizeof(struct v6_batch) != size || at > c->own->ci_unpacked ||
+	    size > c->own->ci_unpacked - at)
+		return err_set(e, ERR_CORRUPT, "blob.meta: %llu contexts in %llu bytes",
+			       (unsigned long long)n, (unsigned long long)size);
 	c->batch = (const void *)(c->layer.meta + at);
 	c->n_batches = (uint32_t)n;
 	for (uint32_t i = 0; i < c->n_batches; i++)
@@ -105,7 +112,8 @@ static int check_contexts(struct checker *c, const struct v6_meta *h, struct err
 	return 0;
 }
 
-static int check_place(const struct checker *c, uint32_t i, uint64_t at, uint64_t data, struct err *e)
+static int check_place(const struct checker *c, uint32_t i, uint64_t at, uint64_t data,
+		       struct err *e)
 {
 	const struct place *p = &c->place[i];
 	uint32_t stored = p->stored;
@@ -119,8 +127,8 @@ static int check_place(const struct checker *c, uint32_t i, uint64_t at, uint64_
 	if (p->unpacked_at != at)
 		return err_set(e, ERR_CORRUPT, "chunk %u begins at %llu, not at %llu", i,
 			       (unsigned long long)p->unpacked_at, (unsigned long long)at);
-	if (p->unpacked > c->own->chunk_size || !stored || p->stored_at > data || stored > data - p->stored_at ||
-	    (!p->packed && p->stored != p->unpacked))
+	if (p->unpacked > c->own->chunk_size || !stored || p->stored_at > data ||
+	    stored > data - p->stored_at || (!p->packed && p->stored != p->unpacked))
 		return err_set(e, ERR_CORRUPT, "chunk %u is out of bounds", i);
 	return 0;
 }
@@ -140,7 +148,8 @@ static int read_infos(struct checker *c, struct err *e)
 		return -1;
 	c->place = mem_array(c->own->chunk_count, sizeof(c->place[0]));
 	for (uint32_t i = 0; i < c->own->chunk_count; i++) {
-		const uint8_t *x = c->layer.meta + i * (v2 ? sizeof(struct v6_info2) : sizeof(struct v6_info));
+		const uint8_t *x =
+			c->layer.meta + i * (v2 ? sizeof(struct v6_info2) : sizeof(struct v6_info));
 
 		c->place[i] = v2 ? place_v2((const void *)x) : place_v1((const void *)x);
 		if (check_place(c, i, at, data->stored, e) < 0)
@@ -148,8 +157,8 @@ static int read_infos(struct checker *c, struct err *e)
 		at += rafs_up(c->place[i].unpacked, RAFS_BLOCK);
 	}
 	if (at != c->own->unpacked)
-		return err_set(e, ERR_CORRUPT, "chunks end at %llu, the blob at %llu", (unsigned long long)at,
-			       (unsigned long long)c->own->unpacked);
+		return err_set(e, ERR_CORRUPT, "chunks end at %llu, the blob at %llu",
+			       (unsigned long long)at, (unsigned long long)c->own->unpacked);
 	return 0;
 }
 
@@ -164,28 +173,34 @@ static int check_rows(struct checker *c, struct err *e)
 		if (r->unpacked != p->unpacked || r->unpacked_at != p->unpacked_at ||
 		    (!batched && (r->stored != p->stored || r->stored_at != p->stored_at)) ||
 		    memcmp(r->digest, c->digests.data + 32 * (size_t)r->index, 32) != 0)
-			return err_set(e, ERR_CORRUPT, "chunk table: chunk %u is not what blob.meta says", r->index);
+			return err_set(e, ERR_CORRUPT,
+				       "chunk table: chunk %u is not what blob.meta says",
+				       r->index);
 	}
 	return 0;
 }
 
 /* ---- chunks */
 
-static int decode_to(struct checker *c, const void *in, size_t n, uint8_t *out, size_t want, struct err *e)
+static int decode_to(struct checker *c, const void *in, size_t n, uint8_t *out, size_t want,
+		     struct err *e)
 {
-	static const enum encoding how[V6_COMPRESSORS] = {[V6_LZ4] = ENCODE_LZ4, [V6_ZSTD] = ENCODE_ZSTD};
+	static const enum encoding how[V6_COMPRESSORS] = {
+		[V6_LZ4] = ENCODE_LZ4, [V6_ZSTD] = ENCODE_ZSTD};
 	size_t got = 0;
 
 	if (c->own->compressor != V6_LZ4 && c->own->compressor != V6_ZSTD)
 		return err_set(e, ERR_CORRUPT, "compressed, but the blob has no compressor");
 	if (decode(c->encoder, how[c->own->compressor], in, n, out, want, &got, e) < 0)
 		return -1;
-	return got == want ? 0 : err_set(e, ERR_CORRUPT, "unpacks to %zu bytes, not %zu", got, want);
+	return got == want ? 0
+			   : err_set(e, ERR_CORRUPT, "unpacks to %zu bytes, not %zu", got, want);
 }
 
 static int read_batch(struct checker *c, const struct place *p, struct err *e)
 {
-	uint32_t stored = le32_get(c->batch[p->batch].stored), unpacked = le32_get(c->batch[p->batch].unpacked);
+	uint32_t stored = le32_get(c->batch[p->batch].stored),
+		 unpacked = le32_get(c->batch[p->batch].unpacked);
 
 	if (c->batch_there == p->batch)
 		return 0;
@@ -212,7 +227,8 @@ static int read_chunk(struct checker *c, uint32_t i, const uint8_t **bytes, stru
 	} else {
 		if (p->stored > c->own->chunk_size)
 			return err_set(e, ERR_CORRUPT, "larger when compressed");
-		if (c->blob->read(c->blob, p->stored_at, p->packed ? c->packed : c->chunk, p->stored, e) < 0 ||
+		if (c->blob->read(c->blob, p->stored_at, p->packed ? c->packed : c->chunk,
+				  p->stored, e) < 0 ||
 		    (p->packed && decode_to(c, c->packed, p->stored, c->chunk, p->unpacked, e) < 0))
 			return -1;
 		*bytes = c->chunk;
@@ -225,14 +241,16 @@ static int read_chunk(struct checker *c, uint32_t i, const uint8_t **bytes, stru
 	} else {
 		blake3_hash(sum, *bytes, p->unpacked);
 	}
-	return memcmp(sum, c->digests.data + 32 * (size_t)i, 32) == 0 ? 0
-								      : err_set(e, ERR_CORRUPT, "its digest differs");
+	return memcmp(sum, c->digests.data + 32 * (size_t)i, 32) == 0
+		       ? 0
+		       : err_set(e, ERR_CORRUPT, "its digest differs");
 }
 
 /* ---- entries */
 
-static const char *const prefix[] = {NULL, "user.", "system.posix_acl_access", "system.posix_acl_default", "trusted.",
-				     NULL, "security."};
+static const char *const prefix[] = {
+	NULL, "user.",	  "system.posix_acl_access", "system.posix_acl_default", "trusted.",
+	NULL, "security."};
 
 /* Attributes as a tar names them; names in one allocation. */
 static size_t tar_xattrs(const struct rafs_inode *i, struct tar_xattr **to, char **names)
@@ -248,8 +266,9 @@ static size_t tar_xattrs(const struct rafs_inode *i, struct tar_xattr **to, char
 		memcpy(*names + used, prefix[x->name_index], p);
 		memcpy(*names + used + p, x + 1, x->name_len);
 		(*names)[used + p + x->name_len] = '\0';
-		(*to)[n++] = (struct tar_xattr){*names + used, (const uint8_t *)(x + 1) + x->name_len,
-						le16_get(x->value_len)};
+		(*to)[n++] =
+			(struct tar_xattr){*names + used, (const uint8_t *)(x + 1) + x->name_len,
+					   le16_get(x->value_len)};
 		used += p + x->name_len + 1;
 		at += rafs_up(sizeof(*x) + x->name_len + le16_get(x->value_len), 4);
 	}
@@ -258,14 +277,16 @@ static size_t tar_xattrs(const struct rafs_inode *i, struct tar_xattr **to, char
 
 static char type_of(uint16_t mode)
 {
-	static const char type[16] = {[S_IFREG >> 12] = '0', [S_IFLNK >> 12] = '2', [S_IFCHR >> 12] = '3',
-				      [S_IFBLK >> 12] = '4', [S_IFDIR >> 12] = '5', [S_IFIFO >> 12] = '6',
+	static const char type[16] = {[S_IFREG >> 12] = '0', [S_IFLNK >> 12] = '2',
+				      [S_IFCHR >> 12] = '3', [S_IFBLK >> 12] = '4',
+				      [S_IFDIR >> 12] = '5', [S_IFIFO >> 12] = '6',
 				      [S_IFSOCK >> 12] = '0'};
 
 	return type[mode >> 12];
 }
 
-static int show_data(struct checker *c, struct tar_piece *piece, const struct rafs_inode *inode, struct err *e)
+static int show_data(struct checker *c, struct tar_piece *piece, const struct rafs_inode *inode,
+		     struct err *e)
 {
 	for (uint32_t k = 0; k < inode->n_chunks; k++) {
 		const struct rafs_chunk *chunk = inode->chunks[k];
@@ -278,7 +299,8 @@ static int show_data(struct checker *c, struct tar_piece *piece, const struct ra
 		piece->kind = TAR_DATA;
 		for (uint32_t at = 0; at < chunk->unpacked;) {
 			piece->raw = bytes + at;
-			piece->len = chunk->unpacked - at < 1u << 20 ? chunk->unpacked - at : 1u << 20;
+			piece->len =
+				chunk->unpacked - at < 1u << 20 ? chunk->unpacked - at : 1u << 20;
 			if (c->on(c->arg, piece, e) < 0)
 				return -1;
 			at += (uint32_t)piece->len;
@@ -289,8 +311,8 @@ static int show_data(struct checker *c, struct tar_piece *piece, const struct ra
 }
 
 /* link: the first path of this inode, or NULL. */
-static int show(struct checker *c, const struct rafs_inode *inode, const char *path, const char *link, uint64_t index,
-		struct err *e)
+static int show(struct checker *c, const struct rafs_inode *inode, const char *path,
+		const char *link, uint64_t index, struct err *e)
 {
 	scoped_free struct tar_xattr *x = NULL;
 	scoped_free char *names = NULL;
@@ -298,7 +320,9 @@ static int show(struct checker *c, const struct rafs_inode *inode, const char *p
 	size_t n;
 	struct tar_entry t = {.type = link ? '1' : type_of(inode->mode),
 			      .name = path,
-			      .link = link ? link : inode->link ? inode->link : "",
+			      .link = link	    ? link
+				      : inode->link ? inode->link
+						    : "",
 			      .mode = inode->mode & 07777,
 			      .uid = inode->uid,
 			      .gid = inode->gid,
@@ -369,7 +393,8 @@ static int show_node(struct checker *c, struct rafs_node *node, uint64_t index, 
 /* Directories before what is in them, files of one directory together. */
 static int show_all(struct checker *c, struct err *e)
 {
-	scoped_free struct rafs_node **todo = mem_array(c->layer.fs->nodes, sizeof(struct rafs_node *));
+	scoped_free struct rafs_node **todo =
+		mem_array(c->layer.fs->nodes, sizeof(struct rafs_node *));
 	uint64_t index = 0;
 	size_t n = 0;
 
@@ -412,7 +437,8 @@ static int check(struct checker *c, struct err *e)
 			c->own = c->layer.fs->blobs[i];
 	if (!c->own) {
 		if (c->layer.meta_n)
-			return err_set(e, ERR_CORRUPT, "blob.meta, but the blob table has no blob of its own");
+			return err_set(e, ERR_CORRUPT,
+				       "blob.meta, but the blob table has no blob of its own");
 		return show_all(c, e);
 	}
 	if (c->own->features & V6_ZRAN)
@@ -423,14 +449,16 @@ static int check(struct checker *c, struct err *e)
 	s = rafs_toc_find(&c->toc, "blob.digest");
 	if (!s || s->unpacked != 32 * (uint64_t)c->own->chunk_count)
 		return err_set(e, ERR_CORRUPT, "blob.digest is not 32 bytes a chunk");
-	if (rafs_section_read(s, c->blob, &c->digests, e) < 0 || read_infos(c, e) < 0 || check_rows(c, e) < 0)
+	if (rafs_section_read(s, c->blob, &c->digests, e) < 0 || read_infos(c, e) < 0 ||
+	    check_rows(c, e) < 0)
 		return -1;
 	if (show_all(c, e) < 0)
 		return -1;
 	return check_others(c, e);
 }
 
-int rafs_check_blob(struct blob_at *blob, const struct descriptor *d, rafs_on_piece *on, void *arg, struct err *e)
+int rafs_check_blob(struct blob_at *blob, const struct descriptor *d, rafs_on_piece *on, void *arg,
+		    struct err *e)
 {
 	struct checker c = {.blob = blob, .on = on, .arg = arg, .batch_there = UINT32_MAX};
 	int r;
@@ -463,8 +491,8 @@ static int differ(const struct rafs_node *at, const char *what, struct err *e)
 	return err_set(e, ERR_CORRUPT, "\"/%s\": %s", path, what);
 }
 
-static int compare_inodes(const struct rafs_node *at, const struct rafs_inode *a, const struct rafs_inode *b,
-			  struct err *e)
+static int compare_inodes(const struct rafs_node *at, const struct rafs_inode *a,
+			  const struct rafs_inode *b, struct err *e)
 {
 	const struct {
 		bool differs;
@@ -475,8 +503,10 @@ static int compare_inodes(const struct rafs_node *at, const struct rafs_inode *a
 		{a->mtime != b->mtime, "another time"},
 		{!S_ISDIR(a->mode) && a->size != b->size, "another size"},
 		{(S_ISCHR(a->mode) || S_ISBLK(a->mode)) && a->rdev != b->rdev, "another device"},
-		{!a->link != !b->link || (a->link && strcmp(a->link, b->link) != 0), "another target"},
-		{a->xattr_n != b->xattr_n || (a->xattr_n && memcmp(a->xattr, b->xattr, a->xattr_n) != 0),
+		{!a->link != !b->link || (a->link && strcmp(a->link, b->link) != 0),
+		 "another target"},
+		{a->xattr_n != b->xattr_n ||
+			 (a->xattr_n && memcmp(a->xattr, b->xattr, a->xattr_n) != 0),
 		 "other attributes"},
 		{!S_ISDIR(a->mode) && a->refs != b->refs, "another number of links"},
 		{a->n_chunks != b->n_chunks, "another number of chunks"},

@@ -1,4 +1,5 @@
-/* worker/rafs/rafs_check.h - is a stored blob, or a bootstrap, what it should be?  ERR_CORRUPT: the first rule broken. */
+/* worker/rafs/rafs_check.h - is a stored blob, or a bootstrap, what it should be?  ERR_CORRUPT: the
+ * first rule broken. */
 #ifndef WORKER_RAFS_RAFS_CHECK_H
 #define WORKER_RAFS_RAFS_CHECK_H
 
@@ -8,10 +9,11 @@ struct descriptor;
 struct tar_piece;
 typedef int rafs_on_piece(void *arg, const struct tar_piece *p, struct err *e);
 
-/* A driver's check: table of contents, sections' digests, chunk infos against the bootstrap's blob table and rows,
- * each chunk unpacked and hashed.  Entries and data are shown to `on` in the order of the tree (raw NULL for headers);
- * implied directories are not. */
-int rafs_check_blob(struct blob_at *blob, const struct descriptor *d, rafs_on_piece *on, void *arg, struct err *e);
+/* A driver's check: table of contents, sections' digests, chunk infos against the bootstrap's blob
+ * table and rows, each chunk unpacked and hashed.  Entries and data are shown to `on` in the order
+ * of the tree (raw NULL for headers); implied directories are not. */
+int rafs_check_blob(struct blob_at *blob, const struct descriptor *d, rafs_on_piece *on, void *arg,
+		    struct err *e);
 
 /* Two trees hold the same files, attributes and chunks (blobs by name). */
 int rafs_compare(const struct rafs *a, const struct rafs *b, struct err *e);
