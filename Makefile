@@ -41,7 +41,7 @@ PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) $(if $(HAVE_ISAL),-lisal) -lpthread -lm
 
 # ---- rooms: sources by name
-COMMON := err mem buf str clock env fault log digest secret json config settings imageref target rules stream loop tls httpframe httpd \
+COMMON := err mem buf str clock env fault log digest secret json config settings settings_keys settings_rules settings_write imageref target rules stream loop tls httpframe httpd \
 	http resp redis task queue scripts metrics startup notify
 WORKER := packet sandbox pool out layer convert resolve listing classify publish verify cache taskproc limits blobat \
 	oci/descriptor oci/manifest oci/index oci/imageconfig \

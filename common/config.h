@@ -3,7 +3,8 @@
  *
  * Order: default < file < conf.d/NAME.yaml beside it (by name) < ACCEL_A__B environment.  Every
  * problem is collected, each with file:line:column, key, value and what was expected; nothing stops
- * at the first. Keys and defaults: accel.yaml(5), which is made from the same table (config.c). */
+ * at the first. Keys and defaults: accel.yaml(5), which is made from the same table
+ * (settings_keys.c). */
 #ifndef COMMON_CONFIG_H
 #define COMMON_CONFIG_H
 

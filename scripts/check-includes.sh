@@ -67,7 +67,8 @@ def module(path):
     parts = path.split('/')
     stem = re.sub(r'\.[ch]$', '', parts[-1])
     if parts[0] == 'common':
-        return {'stream_impl': 'stream', 'config_impl': 'config', 'settings': 'config'}.get(stem, stem)
+        return {'stream_impl': 'stream', 'config_impl': 'config', 'settings': 'config',
+                'settings_impl': 'config', 'settings_keys': 'config', 'settings_rules': 'config', 'settings_write': 'config'}.get(stem, stem)
     if parts[0] == 'worker':
         if len(parts) > 2:
             return 'rafs_blake3' if parts[1] == 'rafs' and stem.startswith('blake3') else parts[1]
