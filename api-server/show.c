@@ -87,6 +87,9 @@ static void on_cancelled(enum cancel_outcome outcome, const struct err *e, void 
 		answer_unavailable(o->q);
 		return;
 	}
+	if (outcome == CANCEL_DONE || outcome == CANCEL_FLAGGED)
+		log_info("task cancelled", F_STR("task", o->id), F_STR("peer", request_peer(o->q)),
+			 F_MODULE("api"), NULL);
 	switch (outcome) {
 	case CANCEL_DONE:
 		answer_phase(o, 200, "cancelled");
@@ -105,9 +108,6 @@ static void on_cancelled(enum cancel_outcome outcome, const struct err *e, void 
 		answer_not_found(o);
 		break;
 	}
-	if (outcome == CANCEL_DONE || outcome == CANCEL_FLAGGED)
-		log_info("task cancelled", F_STR("task", o->id), F_STR("peer", request_peer(o->q)),
-			 F_MODULE("api"), NULL);
 }
 
 static void cancel_known(const struct task *t, const struct err *e, void *arg)
