@@ -81,7 +81,6 @@ struct settings {
 		uint64_t max_open, max_group;
 		uint32_t registry_limit;
 		uint64_t keep_finished, keep_finished_ms, keep_dead, keep_dead_ms, keep_bytes;
-		uint64_t wait_policy_ms; /* how long "not scanned yet" waits before it is final */
 	} queue;
 	struct {
 		uint32_t threads; /* 0: by cgroup and affinity */

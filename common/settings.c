@@ -217,6 +217,8 @@ static void read_key(struct loader *l, const struct scope *sc, const struct key 
 		loader_say(l, SEVERITY_FATAL, n, false, path, e.text);
 	} else if (sc->rows == settings_keys) {
 		l->seen[k - settings_keys] = true;
+		if (k->note)
+			loader_say(l, SEVERITY_NOTE, n, true, path, k->note);
 	}
 }
 

@@ -144,18 +144,26 @@ static const char *opt_text(struct loader *l, const struct node *map, const char
 	return n->text[0] ? n->text : NULL;
 }
 
+static void set_cache_tag(struct loader *l, struct target *t, const struct node *n,
+			  const char *path)
+{
+	if (!imageref_tag_valid(n->text)) {
+		loader_sayf(l, SEVERITY_FATAL, n, path, "cache_tag: not a tag");
+		return;
+	}
+	t->cache_tag = mem_strdup(n->text);
+	loader_sayf(l, SEVERITY_NOTE, n, path,
+		    "cache_tag: images of this tag are not converted; layers are remembered in "
+		    "Redis, not under it");
+}
+
 static void read_cache_tag(struct loader *l, struct target *t, const struct node *map,
 			   const char *path)
 {
 	const char *tag = opt_text(l, map, "cache_tag", path);
 
-	if (!tag)
-		return;
-	if (imageref_tag_valid(tag))
-		t->cache_tag = mem_strdup(tag);
-	else
-		loader_sayf(l, SEVERITY_FATAL, node_get(map, "cache_tag"), path,
-			    "cache_tag: not a tag");
+	if (tag)
+		set_cache_tag(l, t, node_get(map, "cache_tag"), path);
 }
 
 static void read_target(struct loader *l, struct target *t, const struct node *n, const char *path)
@@ -319,10 +327,8 @@ static void read_upstream_rule(struct loader *l, const struct node *list, const 
 		if (target_template_check(t->tag_template, &e) < 0)
 			loader_sayf(l, SEVERITY_FATAL, suffix, path, "tag_suffix: %s", e.text);
 	}
-	if (cache && !imageref_tag_valid(cache->text))
-		loader_sayf(l, SEVERITY_FATAL, cache, path, "cache_tag: not a tag");
-	else if (cache)
-		t->cache_tag = mem_strdup(cache->text);
+	if (cache)
+		set_cache_tag(l, t, cache, path);
 }
 
 static void read_rules(struct loader *l, const struct node *list, const char *path)
