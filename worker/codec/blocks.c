@@ -3,6 +3,7 @@
  * a million tiny blocks costs no copies. */
 #include "worker/codec/blocks.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -89,8 +90,8 @@ static int unpack_some(struct blocks *x, struct input *in, struct err *e)
 	if (r == Z_MEM_ERROR)
 		return err_set(e, ERR_SYSTEM, "no memory to inflate");
 	if (r != Z_OK && r != Z_BUF_ERROR && r != Z_STREAM_END)
-		return err_set(e, ERR_CORRUPT, "deflate stream is broken near byte %llu",
-			       (unsigned long long)in->pos);
+		return err_set(e, ERR_CORRUPT, "deflate stream is broken near byte %" PRIu64,
+			       in->pos);
 	if (r == Z_STREAM_END) {
 		x->ended = true;
 		return tell(x, in, 0, true, e);

@@ -1,5 +1,6 @@
 #include "worker/codec/codec.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,8 +119,7 @@ static ssize_t bounded_read(struct source *s, void *buf, size_t n, struct err *e
 	ssize_t r = source_read(b->from, buf, n, e);
 
 	if (r > 0 && (uint64_t)r > b->max - b->got)
-		return err_set(e, ERR_LIMIT, "it is larger than %llu bytes",
-			       (unsigned long long)b->max);
+		return err_set(e, ERR_LIMIT, "it is larger than %" PRIu64 " bytes", b->max);
 	b->got += r > 0 ? (uint64_t)r : 0;
 	return r;
 }

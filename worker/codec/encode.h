@@ -9,6 +9,10 @@
 
 struct err;
 
+/* The fastest whose eStargz is no larger than Go's level 9 makes it: 360 MB of files from Debian
+ * packages give 137.5 MB, ctr-remote 139.2 MB (another choice of packages: 132.1 and 133.3).
+ * Scripts and text alone are up to 1.2 % larger than Go's; level 5 is smaller with everything,
+ * for 1.3 times the time. */
 #define DEFLATE_LEVEL 4
 #define ZSTD_LEVEL 3
 

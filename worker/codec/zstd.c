@@ -3,7 +3,7 @@
  * not taken for layers. */
 #include "worker/codec/zstd.h"
 
-#include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 #include <zstd.h>
 #include <zstd_errors.h>
@@ -12,8 +12,6 @@
 #include "common/mem.h"
 #include "common/scope.h"
 #include "common/stream_impl.h"
-
-typedef unsigned long long ull;
 
 enum { IN_BYTES = 128 << 10, WINDOW_LOG_MAX = 27 };
 
@@ -180,13 +178,13 @@ static int frame_start(struct zstd_in *z, struct err *e)
 		return 0;
 	r = zstd_head(z->buf + z->at, z->n - z->at, &z->frame);
 	if (r < 0)
-		return err_set(e, ERR_CORRUPT, "no zstd frame starts at byte %llu", (ull)z->pos);
+		return err_set(e, ERR_CORRUPT, "no zstd frame starts at byte %" PRIu64, z->pos);
 	if (r == 0)
-		return err_set(e, ERR_CORRUPT, "zstd stream is truncated after %llu bytes",
-			       (ull)(z->pos + z->n - z->at));
+		return err_set(e, ERR_CORRUPT, "zstd stream is truncated after %" PRIu64 " bytes",
+			       (z->pos + z->n - z->at));
 	if (z->frame.window > most)
-		return err_set(e, ERR_LIMIT, "zstd window of %llu bytes is over %llu",
-			       (ull)z->frame.window, (ull)most);
+		return err_set(e, ERR_LIMIT, "zstd window of %" PRIu64 " bytes is over %" PRIu64,
+			       z->frame.window, most);
 	z->unpacked = 0;
 	return 1;
 }
@@ -196,9 +194,10 @@ static int frame_end(const struct zstd_in *z, struct err *e)
 {
 	if (z->frame.content != UINT64_MAX && z->unpacked != z->frame.content)
 		return err_set(e, ERR_CORRUPT,
-			       "zstd frame that ends at byte %llu unpacks to %llu bytes, its "
-			       "header says %llu",
-			       (ull)z->pos, (ull)z->unpacked, (ull)z->frame.content);
+			       "zstd frame that ends at byte %" PRIu64 " unpacks to %" PRIu64
+			       " bytes, its "
+			       "header says %" PRIu64,
+			       z->pos, z->unpacked, z->frame.content);
 	return 0;
 }
 
@@ -225,8 +224,8 @@ static ssize_t zstd_in_read(struct source *s, void *buf, size_t n, struct err *e
 				       ZSTD_getErrorCode(r) == ZSTD_error_memory_allocation
 					       ? ERR_SYSTEM
 					       : ERR_CORRUPT,
-				       "zstd stream is broken near byte %llu: %s",
-				       (ull)(z->pos + in.pos), ZSTD_getErrorName(r));
+				       "zstd stream is broken near byte %" PRIu64 ": %s",
+				       (z->pos + in.pos), ZSTD_getErrorName(r));
 		z->at += in.pos;
 		z->pos += in.pos;
 		z->unpacked += out.pos;
@@ -240,8 +239,8 @@ static ssize_t zstd_in_read(struct source *s, void *buf, size_t n, struct err *e
 				return -1;
 			if (z->at == z->n)
 				return err_set(e, ERR_CORRUPT,
-					       "zstd stream is truncated after %llu bytes",
-					       (ull)z->pos);
+					       "zstd stream is truncated after %" PRIu64 " bytes",
+					       z->pos);
 		}
 	}
 }

@@ -4,6 +4,7 @@
  * entry longer than one piece (names, xattrs) is copied once. */
 #include "worker/tar/tar_reader.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,8 +20,6 @@
 	((size_t)1                                                                                 \
 	 << 20) /* one PAX or GNU record, one sparse map; Go's and libarchive's bound too */
 #define HEADER_MAX ((size_t)4 << 20) /* all records before one entry */
-
-typedef unsigned long long ull;
 
 enum map_kind {
 	MAP_NONE,
@@ -157,14 +156,14 @@ static ssize_t have(struct tar_reader *t, size_t want, struct err *e)
 
 static int truncated(const struct tar_reader *t, const char *where, struct err *e)
 {
-	return err_set(e, ERR_CORRUPT, "the tar ends after %llu bytes, in the middle of %s",
-		       (ull)(t->pos + (t->n - t->at)), where);
+	return err_set(e, ERR_CORRUPT, "the tar ends after %" PRIu64 " bytes, in the middle of %s",
+		       (t->pos + (t->n - t->at)), where);
 }
 
 static int bad_entry(const struct tar_reader *t, struct err *e, const char *what)
 {
-	return err_set(e, ERR_CORRUPT, "tar entry \"%.200s\" at byte %llu: %s", t->entry.name,
-		       (ull)t->pos, what);
+	return err_set(e, ERR_CORRUPT, "tar entry \"%.200s\" at byte %" PRIu64 ": %s",
+		       t->entry.name, t->pos, what);
 }
 
 /* Hands out n bytes as they lie. */
@@ -417,10 +416,10 @@ static int check_map(struct tar_reader *t, struct err *e)
 		sum += t->map[i].n;
 	}
 	if (sum != t->stored)
-		return err_set(
-			e, ERR_CORRUPT,
-			"tar entry \"%.200s\": its sparse map has %llu bytes, %llu are stored",
-			t->entry.name, (ull)sum, (ull)t->stored);
+		return err_set(e, ERR_CORRUPT,
+			       "tar entry \"%.200s\": its sparse map has %" PRIu64
+			       " bytes, %" PRIu64 " are stored",
+			       t->entry.name, sum, t->stored);
 	return 0;
 }
 
@@ -558,7 +557,7 @@ static int read_map_lines(struct tar_reader *t, struct tar_piece *p, struct err 
 static int spend(uint64_t *used, uint64_t n, uint64_t most, const char *what, struct err *e)
 {
 	if (n > most || *used > most - n)
-		return err_set(e, ERR_LIMIT, "the layer has more than %llu %s", (ull)most, what);
+		return err_set(e, ERR_LIMIT, "the layer has more than %" PRIu64 " %s", most, what);
 	*used += n;
 	return 0;
 }
@@ -652,7 +651,7 @@ static int decode_entry(struct tar_reader *t, const struct tar_block *h, const u
 	t->file_pos = 0;
 	text_start(t, 1024 + r->long_name.n + r->long_link.n + 2 * r->pax.n);
 	if (parse_pax(t, r, e) < 0 || apply_records(t, h, r, &size, e) < 0)
-		return err_wrap(e, "at byte %llu", (ull)t->pos);
+		return err_wrap(e, "at byte %" PRIu64, t->pos);
 	t->entry.type = entry_type(t, h->type);
 	if (!t->entry.type)
 		return err_set(e, ERR_UNSUPPORTED,
@@ -685,7 +684,7 @@ static int global_entry(struct tar_reader *t, const struct tar_block *h, struct 
 			struct err *e)
 {
 	if (check_pax(records, e) < 0)
-		return err_wrap(e, "at byte %llu", (ull)t->pos);
+		return err_wrap(e, "at byte %" PRIu64, t->pos);
 	text_start(t, 1024);
 	t->entry = (struct tar_entry){
 		.type = 'g', .link = "", .user = "", .group = "", .index = t->entries};
@@ -706,12 +705,13 @@ static int read_records(struct tar_reader *t, const struct tar_block *h, size_t 
 	ssize_t r;
 
 	if (h->size < 0)
-		return err_set(e, ERR_CORRUPT, "tar header at byte %llu: its size is negative",
-			       (ull)(t->pos + off));
+		return err_set(e, ERR_CORRUPT,
+			       "tar header at byte %" PRIu64 ": its size is negative",
+			       (t->pos + off));
 	if (h->size > (int64_t)RECORDS_MAX || off > HEADER_MAX)
 		return err_set(e, ERR_LIMIT,
-			       "tar header at byte %llu: its records are over %zu bytes",
-			       (ull)(t->pos + off), off > HEADER_MAX ? HEADER_MAX : RECORDS_MAX);
+			       "tar header at byte %" PRIu64 ": its records are over %zu bytes",
+			       (t->pos + off), off > HEADER_MAX ? HEADER_MAX : RECORDS_MAX);
 	all = off + TAR_BLOCK + size + tar_padding(size);
 	r = have(t, all, e);
 	if (r < 0)
@@ -737,8 +737,8 @@ static int at_end_marker(struct tar_reader *t, size_t off, struct err *e)
 		return truncated(t, "the end marker", e);
 	if (!tar_block_is_zero(t->buf + t->at + off + TAR_BLOCK))
 		return err_set(e, ERR_CORRUPT,
-			       "the tar goes on at byte %llu after a single block of zeros",
-			       (ull)(t->pos + off + TAR_BLOCK));
+			       "the tar goes on at byte %" PRIu64 " after a single block of zeros",
+			       (t->pos + off + TAR_BLOCK));
 	return 0;
 }
 
@@ -770,7 +770,7 @@ static int read_header(struct tar_reader *t, struct tar_piece *p, struct err *e)
 			break;
 		}
 		if (tar_block_decode(&h, t->buf + t->at + off, e) < 0)
-			return err_wrap(e, "at byte %llu", (ull)(t->pos + off));
+			return err_wrap(e, "at byte %" PRIu64, (t->pos + off));
 		if (h.type == 'x' || h.type == 'g' || h.type == 'L' || h.type == 'K') {
 			if (read_records(t, &h, off, &content, &end, e) < 0)
 				return -1;
@@ -789,7 +789,7 @@ static int read_header(struct tar_reader *t, struct tar_piece *p, struct err *e)
 			  : h.type == 'L' ? &r.long_name
 					  : &r.long_link) = content;
 			if (h.type == 'x' && check_pax(content, e) < 0)
-				return err_wrap(e, "at byte %llu", (ull)(t->pos + off));
+				return err_wrap(e, "at byte %" PRIu64, (t->pos + off));
 			off = end;
 			continue;
 		}
@@ -819,8 +819,8 @@ static int give_data(struct tar_reader *t, struct tar_piece *p, uint64_t most, s
 		return -1;
 	if (r == 0)
 		return err_set(e, ERR_CORRUPT,
-			       "the tar ends after %llu bytes, in the middle of \"%.200s\"",
-			       (ull)t->pos, t->entry.name);
+			       "the tar ends after %" PRIu64 " bytes, in the middle of \"%.200s\"",
+			       t->pos, t->entry.name);
 	n = (size_t)r < PIECE_MAX ? (size_t)r : PIECE_MAX;
 	if (n > most)
 		n = (size_t)most;
