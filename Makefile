@@ -154,6 +154,9 @@ $(BIN)/bench/%: $(O)/tests/bench/%.o $(LIBWORKER) $(LIBCOMMON)
 .PRECIOUS: $(O)/tests/bench/%.o
 bench-programs: $(BENCH)
 
+model:
+	tests/models/run.sh
+
 lint:
 	scripts/lint.sh
 

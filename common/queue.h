@@ -87,6 +87,10 @@ void queue_finish(struct queue *q, const struct finish *f,
  * its own clock from the moment it SENT the call. */
 void queue_ticket(struct queue *q, const char *id, const char *nonce, const char *target,
 		  void (*on)(uint64_t ticket, const struct err *e, void *arg), void *arg);
+/* source: host/repository:tag, without a digest.  takeover: an earlier PUT may still be applied by
+ * the registry: read the target after the PUT, and again 60 s later; where it is not ours, ask
+ * again with the same ticket (SUPERSEDED: leave it alone) and PUT once more.
+ * tests/models/publish.pml has what happens otherwise. */
 enum publish_outcome {
 	PUBLISH_GRANTED,
 	PUBLISH_SUPERSEDED, /* a higher ticket was granted for this target */

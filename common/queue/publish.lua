@@ -8,7 +8,7 @@ local f = call('HMGET', rec, 'st', 'own', 'cxl', 'pub')
 if f[1] ~= 'running' or f[2] ~= nonce then return {'LOST'} end
 if f[3] and not f[4] then return {'CANCELLED'} end
 if now < tonumber(call('HGET', KEYS[1], 'grace') or '0') then return {'WAIT'} end
-local p = call('HMGET', pub, 'src', 'granted', 'held', 'hid')
+local p = call('HMGET', pub, 'src', 'granted', 'held', 'hid', 'dirty')
 if p[1] and p[1] ~= ARGV[4] then return {'CONFLICT', p[1]} end
 -- a later ticket has seen a later source tag
 if p[2] and tonumber(p[2]) > tonumber(ticket) then return {'SUPERSEDED'} end
@@ -16,8 +16,11 @@ if p[2] and tonumber(p[2]) > tonumber(ticket) then return {'SUPERSEDED'} end
 local holder = call('GET', lock)
 if holder and holder ~= nonce and p[4] ~= id then return {'BUSY'} end
 
--- held: who took the lock and has not said that its PUT was answered.  The registry may still apply that PUT.
-local takeover = p[3] and p[3] ~= nonce and 1 or 0
+-- held: who took the lock and has not said that its PUT was answered.  The registry may still apply that PUT, for
+-- as long again: whoever publishes until then looks at the target once more, or the late PUT would stay.
+local takeover = p[3] and p[3] ~= nonce
+if takeover then call('HSET', pub, 'dirty', now + tonumber(ARGV[7])) end
+takeover = (takeover or now < tonumber(p[5] or '0')) and 1 or 0
 call('SET', lock, nonce, 'PX', ARGV[7])
 call('HSET', pub, 'granted', ticket, 'id', id, 'src', ARGV[4], 'held', nonce, 'hid', id)
 call('EXPIRE', pub, ARGV[9])
