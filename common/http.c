@@ -854,13 +854,15 @@ static void check_idle(struct http *h)
 		bool paused;
 		struct err e = {0};
 
+		pthread_mutex_lock(&x->lock);
+		if (x->kick)
+			x->paused = false;
+		paused = x->paused;
+		pthread_mutex_unlock(&x->lock);
 		if (x->kick) {
 			x->kick = false;
 			curl_easy_pause(x->easy, CURLPAUSE_CONT);
 		}
-		pthread_mutex_lock(&x->lock);
-		paused = x->paused;
-		pthread_mutex_unlock(&x->lock);
 		if (paused || now < x->last_ms + x->idle_ms)
 			continue;
 		x->timeout_ms = 0;
@@ -1436,6 +1438,12 @@ static int upload_over(const struct xfer *x, struct err *e)
 		       x->r->status, x->tail);
 }
 
+/* The answer is here before the body is over.  A good one does not end it. */
+static bool refused_early(const struct xfer *x)
+{
+	return x->done || (x->headers_done && x->r->status >= 300);
+}
+
 static int body_write(struct sink *s, const void *p, size_t n, struct err *e)
 {
 	struct xfer *x = ((struct body_sink *)s)->x;
@@ -1446,12 +1454,12 @@ static int body_write(struct sink *s, const void *p, size_t n, struct err *e)
 		bool resume, over;
 
 		pthread_mutex_lock(&x->lock);
-		while (RING - (x->head - x->tail) < want && !x->done && !x->headers_done) {
+		while (RING - (x->head - x->tail) < want && !refused_early(x)) {
 			x->want = want;
 			pthread_cond_wait(&x->changed, &x->lock);
 		}
 		x->want = 0;
-		over = x->done || (x->headers_done && x->r->status >= 300);
+		over = refused_early(x);
 		k = RING - (x->head - x->tail) < n ? (size_t)(RING - (x->head - x->tail)) : n;
 		if (over)
 			upload_over(x, e);

@@ -233,7 +233,8 @@ static int send_piece(struct upload *u, size_t n, struct err *e)
 	}
 	if (next_url(u, resp, e) < 0)
 		return -1;
-	there = (uint64_t)end;
+	/* "0-0" is also what an empty upload answers. */
+	there = end == 1 && u->acknowledged == 0 && n > 1 ? 0 : (uint64_t)end;
 	if (there > u->acknowledged + n)
 		return err_set(e, ERR_NET,
 			       "%s says it has %" PRIu64 " bytes after %" PRIu64 " were sent",
@@ -269,11 +270,15 @@ static int send_held(struct upload *u, bool all, struct err *e)
 	return 0;
 }
 
-static int to_pieces(struct upload *u, bool learn, struct err *e)
+static void learn_no_stream(struct upload *u)
+{
+	__atomic_store_n(&u->r->no_stream, true, __ATOMIC_RELAXED);
+}
+
+static int to_pieces(struct upload *u, struct err *e)
 {
 	sink_freep(&u->sink);
-	if (learn)
-		__atomic_store_n(&u->r->no_stream, true, __ATOMIC_RELAXED);
+	learn_no_stream(u);
 	drop_session(u); /* who knows what is in it */
 	if (begin(u, e) < 0)
 		return -1;
@@ -298,35 +303,29 @@ static int open_stream(struct upload *u, struct err *e)
 	return registry_send(u->r, &a, UINT64_MAX, &u->sink, e);
 }
 
-/* The stream broke.  While all bytes are still held another way is tried; 0: go on with it. */
-static int stream_broke(struct upload *u, bool may_login, struct err *why)
+/* A bad answer to the stream.  While all bytes are still held another way is tried: 0 in pieces
+ * now, 1 a new stream is open; -1. */
+static int stream_refused(struct upload *u, const struct http_response *resp, bool may_login,
+			  struct err *why)
 {
-	scoped(http_response_freep) struct http_response *resp = NULL;
 	bool all_held = u->held_n == u->written;
+	int status = http_status(resp);
 	struct ask a;
-	int status;
 
-	ask_of(u, &a, "PATCH", u->url);
-	if (http_send_response(u->sink, &resp, why) < 0) {
-		/* Some cut the connection instead of answering 413. */
-		if (why->code != ERR_NET || !all_held)
-			return -1;
-		return to_pieces(u, false, why);
-	}
-	status = http_status(resp);
 	if (status == 401 && may_login && all_held) {
 		sink_freep(&u->sink);
-		/* An ordinary request renews the login, and says for sure when it cannot. */
 		drop_session(u);
+		/* An ordinary request renews the login, and says for sure when it cannot. */
 		if (begin(u, why) < 0)
 			return -1;
 		return open_stream(u, why) < 0 ? -1 : 1;
 	}
 	if (refuses_streams(status) && all_held)
-		return to_pieces(u, true, why);
+		return to_pieces(u, why);
+	ask_of(u, &a, "PATCH", u->url);
 	registry_bad(u->r, &a, resp, why);
 	if (refuses_streams(status)) {
-		__atomic_store_n(&u->r->no_stream, true, __ATOMIC_RELAXED);
+		learn_no_stream(u);
 		err_class(why, ERR_NET, CLASS_RETRY,
 			  "%s refused the streamed upload after %" PRIu64
 			  " bytes (%d); the next one goes in pieces",
@@ -336,6 +335,22 @@ static int stream_broke(struct upload *u, bool may_login, struct err *why)
 		why->class = CLASS_RETRY;
 	}
 	return -1;
+}
+
+/* Writing to the stream failed. */
+static int stream_broke(struct upload *u, bool may_login, struct err *why)
+{
+	scoped(http_response_freep) struct http_response *resp = NULL;
+	bool all_held = u->held_n == u->written;
+
+	if (http_send_response(u->sink, &resp, why) == 0)
+		return stream_refused(u, resp, may_login, why);
+	if (why->code != ERR_NET)
+		return -1;
+	/* Some cut the connection instead of answering 413, and the answer may be lost in the
+	 * reset.  Pieces survive that, so what comes next goes in pieces. */
+	learn_no_stream(u);
+	return all_held ? to_pieces(u, why) : -1;
 }
 
 /* The 2 MiB held so far, as the start of a stream. */
@@ -418,26 +433,29 @@ static int end_stream(struct upload *u, struct err *e)
 {
 	scoped(http_response_freep) struct http_response *resp = NULL;
 	struct err why = {0};
-	struct ask a;
 	int64_t end;
+	int r = 0;
 
-	ask_of(u, &a, "PATCH", u->url);
 	if (sink_finish(u->sink, e) < 0)
 		return -1;
-	if (http_send_response(u->sink, &resp, &why) < 0)
-		return e ? (*e = why, -1) : -1;
-	if (http_status(resp) / 100 != 2) {
-		if (stream_broke(u, false, &why) < 0)
-			return e ? (*e = why, -1) : -1;
-		return 0;
+	if (http_send_response(u->sink, &resp, &why) < 0) {
+		if (why.code == ERR_NET)
+			learn_no_stream(u);
+		r = -1;
+	} else if (http_status(resp) / 100 != 2) {
+		r = stream_refused(u, resp, false, &why);
+		if (r == 0)
+			return 0; /* in pieces now */
 	}
+	if (r < 0)
+		return e ? (*e = why, -1) : -1;
 	if (next_url(u, resp, e) < 0)
 		return -1;
 	sink_freep(&u->sink);
 	end = range_end(http_header(resp, "range"));
 	u->range_unknown = end < 0;
 	if (end >= 0 && (uint64_t)end != u->written) {
-		__atomic_store_n(&u->r->no_stream, true, __ATOMIC_RELAXED);
+		learn_no_stream(u);
 		return err_set(e, ERR_NET,
 			       "%s kept %" PRId64 " of %" PRIu64
 			       " streamed bytes; the next upload goes in pieces",
