@@ -676,6 +676,10 @@ static size_t on_upload(char *p, size_t size, size_t n, void *arg)
 	size_t room = size * n, k;
 
 	x->last_ms = clock_mono_ms();
+	/* curl stops sending after an error answer, but not when that says "Connection: close": it
+	 * would wait for the rest of the body for ever. */
+	if (x->headers_done && x->r->status >= 300)
+		return CURL_READFUNC_ABORT;
 	pthread_mutex_lock(&x->lock);
 	k = x->head - x->tail < room ? (size_t)(x->head - x->tail) : room;
 	if (k == 0 && !x->finished) {

@@ -195,7 +195,7 @@ static void a_body_limit_halves_the_pieces(void **state)
 	/* The limit may show when more was sent than is held: then the layer comes again. */
 	send_to("p/app", NULL);
 	arrives();
-	assert_int_equal(fake_count("\"PATCH\"", "\"content_range\": \"0-1048575\"", "202"), 1);
+	assert_true(fake_count("\"PATCH\"", "\"content_range\": \"0-1048575\"", "202") >= 1);
 }
 
 static void a_body_limit_below_a_small_blob_is_met_too(void **state)
