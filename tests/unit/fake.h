@@ -1,5 +1,5 @@
-/* tests/unit/fake.h - the fake registry (tests/fake/registry.py) for one test program: started once,
- * reset before each test, ended with its stdin. */
+/* tests/unit/fake.h - the fake registry (tests/fake/registry.py) for one test program: started
+ * once, reset before each test, ended with its stdin. */
 #ifndef TESTS_UNIT_FAKE_H
 #define TESTS_UNIT_FAKE_H
 

@@ -123,7 +123,8 @@ static void a_reset_connection_is_resumed(void **state)
 static void a_range_answered_with_200_is_skipped_to(void **state)
 {
 	fake_rules("[{\"method\": \"GET\", \"path\": \"blobs/sha\", \"truncate\": 1000000, "
-		   "\"times\": 1}, {\"method\": \"GET\", \"path\": \"blobs/sha\", \"ignore_range\": true}]");
+		   "\"times\": 1}, {\"method\": \"GET\", \"path\": \"blobs/sha\", "
+		   "\"ignore_range\": true}]");
 	arrives();
 	assert_int_equal(fake_count("\"GET\"", "\"bytes=", "\"status\": 200"), 1);
 }
@@ -138,8 +139,7 @@ static void a_body_that_never_gets_on_fails_after_three_tries(void **state)
 static void a_longer_body_than_described_is_corrupt(void **state)
 {
 	blob.size -= 1;
-	fails(ERR_CORRUPT, CLASS_RETRY,
-	      "delivered 3145728 bytes, the descriptor says 3145727");
+	fails(ERR_CORRUPT, CLASS_RETRY, "delivered 3145728 bytes, the descriptor says 3145727");
 }
 
 static void a_web_page_is_not_a_blob(void **state)
@@ -157,7 +157,8 @@ static void a_missing_blob_says_so(void **state)
 static void a_stalled_body_is_idle_and_resumed(void **state)
 {
 	fake.r->idle_ms = 300;
-	fake_rules("[{\"method\": \"GET\", \"path\": \"blobs/sha\", \"delay\": 1.5, \"times\": 1}]");
+	fake_rules(
+		"[{\"method\": \"GET\", \"path\": \"blobs/sha\", \"delay\": 1.5, \"times\": 1}]");
 	arrives();
 	assert_true(fake_count("\"GET\"", "blobs/sha", NULL) >= 2);
 }
@@ -229,7 +230,8 @@ static void what_a_foreign_host_says_is_not_quoted(void **state)
 {
 	struct err e = {0};
 
-	fake_rules("[{\"method\": \"GET\", \"path\": \"blobs/sha\", \"port\": 1, \"redirect\": \"other\"},"
+	fake_rules("[{\"method\": \"GET\", \"path\": \"blobs/sha\", \"port\": 1, \"redirect\": "
+		   "\"other\"},"
 		   "{\"port\": 2, \"status\": 403, \"body\": \"internal-secret\"}]");
 	assert_int_equal(read_all(&e), -1);
 	assert_null(strstr(e.text, "internal-secret"));
@@ -261,7 +263,8 @@ static void fetch_reads_a_small_blob_and_bounds_it(void **state)
 	buf_init(&to, 8 << 20);
 	assert_int_equal(blob_fetch(fake.r, "p/app", &blob, 1 << 20, &to, &e), -1);
 	assert_int_equal(e.code, ERR_LIMIT);
-	fake_rules("[{\"method\": \"GET\", \"path\": \"blobs/sha\", \"flip\": true, \"times\": 1}]");
+	fake_rules(
+		"[{\"method\": \"GET\", \"path\": \"blobs/sha\", \"flip\": true, \"times\": 1}]");
 	assert_int_equal(blob_fetch(fake.r, "p/app", &blob, BLOB, &to, &e), 0);
 	assert_int_equal(to.len, BLOB);
 	assert_memory_equal(to.data, bytes, BLOB);
@@ -297,9 +300,10 @@ static void one_token_serves_many_requests(void **state)
 	for (int i = 0; i < 3; i++)
 		arrives();
 	assert_int_equal(fake_count("/token?", NULL, NULL), 1);
-	assert_int_equal(fake_count("/token?service=fake%2C%20registry&scope=repository%3Ap%2Fapp%3Apull",
-				    "Basic", NULL),
-			 1);
+	assert_int_equal(
+		fake_count("/token?service=fake%2C%20registry&scope=repository%3Ap%2Fapp%3Apull",
+			   "Basic", NULL),
+		1);
 }
 
 static void basic_login_works(void **state)
@@ -346,8 +350,9 @@ static void an_identity_token_is_exchanged_by_post(void **state)
 	struct err e = {0};
 
 	login_as("bearer", "<token>", "refresh-me");
-	fake_rules("[{\"method\": \"POST\", \"path\": \"^/token\", \"status\": 200, \"read\": true, "
-		   "\"body\": \"{\\\"access_token\\\": \\\"x\\\"}\"}]");
+	fake_rules(
+		"[{\"method\": \"POST\", \"path\": \"^/token\", \"status\": 200, \"read\": true, "
+		"\"body\": \"{\\\"access_token\\\": \\\"x\\\"}\"}]");
 	assert_int_equal(read_all(&e), -1); /* the fake does not know x */
 	assert_true(fake_count("\"POST\"", "/token", NULL) >= 1);
 	assert_int_equal(fake_count("\"GET\"", "/token", NULL), 0);
@@ -361,6 +366,14 @@ static uint64_t shifted(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec + shift_ns;
+}
+
+static int64_t wall(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
 static void a_token_is_renewed_at_four_fifths_of_its_life(void **state)
@@ -379,8 +392,9 @@ static void a_token_is_renewed_at_four_fifths_of_its_life(void **state)
 static void a_token_service_elsewhere_is_not_asked(void **state)
 {
 	login_as("none", FAKE_USER, FAKE_PASSWORD);
-	fake_rules("[{\"path\": \"blobs/sha\", \"status\": 401, \"headers\": {\"WWW-Authenticate\": "
-		   "\"Bearer realm=\\\"http://169.254.169.254/token\\\"\"}}]");
+	fake_rules(
+		"[{\"path\": \"blobs/sha\", \"status\": 401, \"headers\": {\"WWW-Authenticate\": "
+		"\"Bearer realm=\\\"http://169.254.169.254/token\\\"\"}}]");
 	fails(ERR_DENIED, CLASS_FINAL,
 	      "names a token service at 169.254.169.254, which is another host: set "
 	      "provider.source.127.0.0.1");
@@ -453,7 +467,8 @@ static void a_manifest_is_put_and_got(void **state)
 
 	if (put("v1", &e) < 0)
 		fail_msg("%s", e.text);
-	assert_int_equal(fake_count("\"PUT\"", "\"request_id\": \"accel-0193\"", "manifests/v1"), 1);
+	assert_int_equal(fake_count("\"PUT\"", "\"request_id\": \"accel-0193\"", "manifests/v1"),
+			 1);
 	assert_int_equal(registry_get_manifest(fake.r, &ref, &m, &e), 0);
 	assert_string_equal(m.data, manifest);
 	assert_string_equal(m.media_type, MT_OCI_MANIFEST);
@@ -497,7 +512,8 @@ static void head_without_digest_or_length_reads_the_manifest(void **state)
 	put("v1", &e);
 	digest_of(&want, DIGEST_SHA256, manifest, sizeof(manifest) - 1);
 	fake_rules("[{\"path\": \"manifests\", \"no_digest\": true, \"times\": 2}, "
-		   "{\"method\": \"HEAD\", \"path\": \"manifests\", \"no_length\": true, \"after\": 1}]");
+		   "{\"method\": \"HEAD\", \"path\": \"manifests\", \"no_length\": true, "
+		   "\"after\": 1}]");
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(registry_head_manifest(fake.r, &ref, &d, &size, NULL, &e), 1);
 		assert_true(digest_eq(&d, &want));
@@ -532,7 +548,8 @@ static void a_manifest_with_other_bytes_than_its_digest_is_corrupt(void **state)
 	assert_int_equal(e.code, ERR_CORRUPT);
 	assert_int_equal(e.class, CLASS_FINAL);
 	assert_int_equal(fake_count("\"GET\"", "manifests", NULL), 2);
-	fake_rules("[{\"method\": \"GET\", \"path\": \"manifests\", \"flip\": true, \"times\": 1}]");
+	fake_rules(
+		"[{\"method\": \"GET\", \"path\": \"manifests\", \"flip\": true, \"times\": 1}]");
 	assert_int_equal(registry_get_manifest(fake.r, &ref, &m, &e), 0);
 	manifest_body_fini(&m);
 }
@@ -556,16 +573,16 @@ static void a_manifest_over_4_mib_is_a_limit(void **state)
 	scoped_free char *p = fake_bytes((4 << 20) + 1, 3);
 	struct err e = {0};
 
-	assert_int_equal(registry_put_manifest(fake.r, &ref, MT_OCI_MANIFEST, p, (4 << 20) + 1,
-					       NULL, &e),
-			 0);
+	assert_int_equal(
+		registry_put_manifest(fake.r, &ref, MT_OCI_MANIFEST, p, (4 << 20) + 1, NULL, &e),
+		0);
 	assert_int_equal(registry_get_manifest(fake.r, &ref, &m, &e), -1);
 	assert_int_equal(e.code, ERR_LIMIT);
 }
 
 #define IMMUTABLE                                                                                  \
-	"{\"method\": \"PUT\", \"path\": \"manifests\", \"status\": 412, \"read\": true, "        \
-	"\"body\": \"{\\\"errors\\\":[{\\\"code\\\":\\\"PRECONDITION\\\",\\\"message\\\":"        \
+	"{\"method\": \"PUT\", \"path\": \"manifests\", \"status\": 412, \"read\": true, "         \
+	"\"body\": \"{\\\"errors\\\":[{\\\"code\\\":\\\"PRECONDITION\\\",\\\"message\\\":"         \
 	"\\\"Failed to process request due to 'app:v1' configured as immutable.\\\"}]}\"}"
 
 static void an_immutable_tag_that_holds_these_bytes_is_success(void **state)
@@ -576,7 +593,8 @@ static void an_immutable_tag_that_holds_these_bytes_is_success(void **state)
 	put("v1", &e);
 	fake_rules("[" IMMUTABLE "]");
 	assert_int_equal(put("v1", &e), 0);
-	assert_int_equal(registry_put_manifest(fake.r, &ref, MT_OCI_MANIFEST, "{}", 2, NULL, &e), -1);
+	assert_int_equal(registry_put_manifest(fake.r, &ref, MT_OCI_MANIFEST, "{}", 2, NULL, &e),
+			 -1);
 	assert_int_equal(e.code, ERR_DENIED);
 	assert_text_has(e.text, "tag v1 exists at 127.0.0.1");
 	assert_text_has(e.text, "and is immutable; it holds sha256:");
@@ -653,8 +671,9 @@ static void many_threads_share_one_registry(void **state)
 	void *failed;
 
 	login_as("harbor", FAKE_USER, FAKE_PASSWORD);
-	fake_rules("[{\"method\": \"GET\", \"path\": \"blobs/sha\", \"reset\": 700000, \"times\": 3, "
-		   "\"after\": 1}]");
+	fake_rules(
+		"[{\"method\": \"GET\", \"path\": \"blobs/sha\", \"reset\": 700000, \"times\": 3, "
+		"\"after\": 1}]");
 	for (int i = 0; i < 8; i++)
 		pthread_create(&t[i], NULL, reader, NULL);
 	for (int i = 0; i < 8; i++) {
@@ -695,7 +714,8 @@ static void cancelling_frees_who_waits(void **state)
 
 int main(void)
 {
-	static const struct clock_source clock = {.mono_ns = shifted, .boot_ns = shifted};
+	static const struct clock_source clock = {
+		.mono_ns = shifted, .boot_ns = shifted, .wall_ns = wall};
 	const struct CMUnitTest tests[] = {
 		B(a_blob_arrives_whole),
 		B(small_reads_see_the_same_bytes),

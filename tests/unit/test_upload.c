@@ -150,12 +150,13 @@ static void refused(int status)
 	char rules[200];
 
 	make(9 * MIB);
-	snprintf(rules, sizeof(rules),
-		 "[{\"method\": \"PATCH\", \"status\": %d, \"times\": 1}]", status);
+	snprintf(rules, sizeof(rules), "[{\"method\": \"PATCH\", \"status\": %d, \"times\": 1}]",
+		 status);
 	fake_rules(rules);
 	arrives();
 	assert_int_equal(fake_count("\"PATCH\"", "\"content_range\": \"0-4194303\"", NULL), 1);
-	assert_int_equal(fake_count("\"PATCH\"", "\"content_range\": \"8388608-9437183\"", NULL), 1);
+	assert_int_equal(fake_count("\"PATCH\"", "\"content_range\": \"8388608-9437183\"", NULL),
+			 1);
 	assert_int_equal(patches(), 4);
 	/* learnt: the next one begins that way */
 	make(9 * MIB + 1);
@@ -309,7 +310,8 @@ static void locations_of_every_kind_are_understood(void **state)
 		char rules[100];
 
 		make(3 * MIB + i);
-		snprintf(rules, sizeof(rules), "[{\"path\": \"uploads\", \"location\": \"%s\"}]", kinds[i]);
+		snprintf(rules, sizeof(rules), "[{\"path\": \"uploads\", \"location\": \"%s\"}]",
+			 kinds[i]);
 		fake_rules(rules);
 		arrives();
 		make(1000 + i);
@@ -360,10 +362,12 @@ static void harbors_quota_is_final_and_in_its_words(void **state)
 	struct err e = {0};
 
 	make(3000);
-	fake_rules("[{\"method\": \"PUT\", \"status\": 403, \"read\": true, \"body\": "
-		   "\"{\\\"errors\\\":[{\\\"code\\\":\\\"DENIED\\\",\\\"message\\\":\\\"adding 1.2 GiB "
-		   "of storage resource, which when updated to current usage of 1 GiB will exceed the "
-		   "configured upper limit of 2 GiB.\\\"}]}\"}]");
+	fake_rules(
+		"[{\"method\": \"PUT\", \"status\": 403, \"read\": true, \"body\": "
+		"\"{\\\"errors\\\":[{\\\"code\\\":\\\"DENIED\\\",\\\"message\\\":\\\"adding 1.2 "
+		"GiB "
+		"of storage resource, which when updated to current usage of 1 GiB will exceed the "
+		"configured upper limit of 2 GiB.\\\"}]}\"}]");
 	assert_int_equal(send_to("p/app", &e), -1);
 	assert_int_equal(e.code, ERR_LIMIT);
 	assert_int_equal(e.class, CLASS_FINAL);

@@ -103,8 +103,7 @@ static int from_auth(struct credentials *c, const char *auth, struct err *e)
 
 	buf_init(&plain, HELPER_MAX);
 	if (str_unbase64(&plain, auth, strlen(auth), NULL) < 0 ||
-	    !(colon = memchr(plain.data, ':', plain.len)) ||
-	    memchr(plain.data, '\0', plain.len)) {
+	    !(colon = memchr(plain.data, ':', plain.len)) || memchr(plain.data, '\0', plain.len)) {
 		err_set(e, ERR_INVALID, "auth is not base64 of user:password");
 	} else {
 		c->username = secret_new(plain.data, (size_t)(colon - plain.data));
