@@ -193,10 +193,9 @@ static int parse_targets(struct task_request *r, const struct json *list, struct
 {
 	size_t n = json_len(list);
 
-	if (n == 0 || n > REQUEST_TARGETS)
-		return err_set(e, ERR_INVALID, "targets: %zu, 1 to %d are possible", n,
-			       REQUEST_TARGETS);
-	r->targets = mem_array(n, sizeof(*r->targets));
+	if (n > REQUEST_TARGETS)
+		return err_set(e, ERR_INVALID, "targets: %zu, %d are possible", n, REQUEST_TARGETS);
+	r->targets = mem_array(n + 1, sizeof(*r->targets)); /* none: no rule fits */
 	for (size_t i = 0; i < n; i++, r->n_targets++)
 		if (target_from_json(&r->targets[i], json_at(list, i), "targets", e) < 0)
 			return -1;

@@ -22,6 +22,8 @@ rules target -> config
 config -> startup
 config log -> loop tls
 loop tls -> httpd resp
+buf -> httpframe
+httpframe json -> httpd
 loop -> notify
 resp config scripts -> redis
 target rules json clock -> task

@@ -1454,7 +1454,9 @@ int convert_image(const struct convert_job *job, struct convert_result *r, struc
 				      .manifest = store_manifest,
 				      .fetch = store_fetch};
 	init_columns(&c);
-	rc = run(&c, e);
+	/* A person may ask for an image that no rule fits; the task says so. */
+	rc = job->n_targets ? run(&c, e)
+			    : err_class(e, ERR_UNSUPPORTED, CLASS_SKIP, "no rule fits this image");
 	/* A stop shows up as whatever it interrupted. */
 	if (rc < 0 && job->stop && atomic_load(job->stop))
 		err_set(e, (enum err_code)atomic_load(job->stop), "cancelled");
