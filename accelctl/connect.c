@@ -142,6 +142,7 @@ static void set_of_signals(sigset_t *set)
 	sigemptyset(set);
 	sigaddset(set, SIGINT);
 	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGHUP); /* the terminal was closed */
 }
 
 void connect_block_signals(void)

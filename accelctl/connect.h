@@ -29,8 +29,8 @@ void connect_close(struct connection *c);
 /* Before the first thread is started: all of them leave these signals to the one that waits for
  * them. */
 void connect_block_signals(void);
-/* SIGINT and SIGTERM set *stop to ERR_CANCELLED and cancel all transfers; a second one ends the
- * program. */
+/* SIGINT, SIGTERM and SIGHUP set *stop to ERR_CANCELLED and cancel all transfers; a second one ends
+ * the program. */
 int connect_catch_signals(atomic_int *stop, struct http *http, struct err *e);
 
 #endif
