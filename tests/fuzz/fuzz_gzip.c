@@ -29,8 +29,11 @@ static int on_block(void *arg, const struct block *b, struct err *e)
 
 	must(b->out_pos >= *last && b->in_bits < 8 && b->window_n <= 32768);
 	must(b->window_n <= b->out_pos - b->member_out);
-	for (size_t i = 0; i < b->window_n; i += 4096)
-		must(b->window[i] <= 255);
+	for (size_t i = 0; i < b->window_n; i += 4096) {
+		volatile uint8_t touched = b->window[i]; /* ASan looks whether it may be read */
+
+		(void)touched;
+	}
 	*last = b->out_pos;
 	return 0;
 }
