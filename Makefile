@@ -49,7 +49,7 @@ WORKER := packet sandbox pool out layer convert resolve listing classify publish
 	registry/regerr \
 	codec/codec codec/inflate codec/blocks codec/zstd codec/encode codec/deflate codec/lz4 \
 	tar/tar_header tar/tar_reader \
-	codec/member drivers/driver drivers/table drivers/footer drivers/priority drivers/sparse drivers/toc drivers/tocread drivers/lazytar drivers/lazycheck drivers/estargz drivers/zstdchunked drivers/nydus drivers/tarsplit \
+	codec/member drivers/driver drivers/table drivers/footer drivers/priority drivers/sparse drivers/toc drivers/tocread drivers/lazytar drivers/lazycheck drivers/zstdcheck drivers/estargz drivers/zstdchunked drivers/nydus drivers/tarsplit drivers/podtar \
 	rafs/rafs_tree rafs/rafs_layout rafs/rafs_emit rafs/rafs_read rafs/rafs_check rafs/rafs_merge rafs/rafs_blob \
 	rafs/rafs_pack rafs/rafs_zran rafs/blake3 rafs/blake3_simd rafs/crc32c
 SUPERVISOR := worker/main worker/supervisor worker/slots worker/asks worker/probes

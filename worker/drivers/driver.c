@@ -11,6 +11,7 @@
 
 const struct driver *const drivers[DRIVERS] = {
 	[DRIVER_ESTARGZ] = &estargz_driver,
+	[DRIVER_ZSTDCHUNKED] = &zstdchunked_driver,
 	[DRIVER_NYDUS] = &nydus_driver,
 };
 

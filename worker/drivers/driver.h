@@ -164,8 +164,7 @@ struct driver {
 extern const struct driver
 	*const drivers[DRIVERS]; /* a new format: one new file, one line in this list */
 const struct driver *driver_of(const struct target *t);
-extern const struct driver estargz_driver;
-extern const struct driver nydus_driver;
+extern const struct driver estargz_driver, zstdchunked_driver, nydus_driver;
 
 /* `finish` of formats whose layers are tars: layers, diff_ids, OCI types; what an earlier
  * conversion left of annotations goes. */

@@ -71,39 +71,41 @@ int lazy_source(struct source **to, struct blob_at *b, uint64_t from, uint64_t e
 
 /* ---- all parts, one after the other */
 
-struct span {
-	uint64_t offset, size; /* of a chunk of the table */
-	uint64_t starts;       /* in the unpacked stream, once `known` */
+/* A chunk of the table, or (size 0) the end of a file as podman's dialect tells it. */
+struct mark {
+	uint64_t offset, size;
+	uint64_t starts; /* in the unpacked stream, once `known` */
+	uint64_t wanted; /* of an end: where the file's bytes ended */
 };
 
 struct parts {
 	struct source base;
 	struct blob_at *blob;
 	const struct lazy_blob *what;
-	struct buf spans; /* struct span */
+	struct buf marks; /* struct mark */
 	size_t next, known;
 	struct source *now;
 	uint64_t from; /* of the part being read, for messages */
 	uint64_t out;
 };
 
-static struct span *span_at(const struct parts *p, size_t i)
+static struct mark *mark_at(const struct parts *p, size_t i)
 {
-	return (struct span *)(void *)p->spans.data + i;
+	return (struct mark *)(void *)p->marks.data + i;
 }
 
-static size_t n_spans(const struct parts *p)
+static size_t n_marks(const struct parts *p)
 {
-	return p->spans.len / sizeof(struct span);
+	return p->marks.len / sizeof(struct mark);
 }
 
 static uint64_t part_start(const struct parts *p, size_t i)
 {
-	size_t n = n_spans(p);
+	size_t n = n_marks(p);
 
 	if (i == 0)
 		return 0;
-	return i <= n	    ? span_at(p, i - 1)->offset
+	return i <= n	    ? mark_at(p, i - 1)->offset
 	       : i == n + 1 ? p->what->data_end
 			    : p->what->tar_end;
 }
@@ -111,13 +113,13 @@ static uint64_t part_start(const struct parts *p, size_t i)
 /* Part 0 comes before the first chunk, part n + 1 is eStargz' TOC member. */
 static int next_part(struct parts *p, struct err *e)
 {
-	size_t n = n_spans(p), i = p->next++;
+	size_t n = n_marks(p), i = p->next++;
 	uint64_t from = part_start(p, i), to = part_start(p, i + 1);
 
 	if (i > n + 1)
 		return 0;
 	if (i > 0 && i <= n) {
-		span_at(p, i - 1)->starts = p->out;
+		mark_at(p, i - 1)->starts = p->out;
 		p->known = i;
 	}
 	p->from = from;
@@ -164,6 +166,8 @@ struct check {
 	void *arg;
 	unsigned landmarks;
 	bool after_toc;
+	bool in_file; /* while the table is read: of the file last told */
+	uint64_t end_offset;
 	/* the current file */
 	uint32_t id;
 	bool live;
@@ -175,7 +179,7 @@ struct check {
 static void check_fini(struct check *c)
 {
 	source_freep(&c->parts.now);
-	buf_fini(&c->parts.spans);
+	buf_fini(&c->parts.marks);
 	toc_freep(&c->told.toc);
 	toc_freep(&c->found);
 	hasher_freep(&c->chunk_hash);
@@ -190,6 +194,30 @@ static bool landmark(const char *name)
 	       (!strcmp(text, LANDMARK_PREFETCH) || !strcmp(text, LANDMARK_NONE));
 }
 
+static int add_mark(struct check *c, const struct mark *m, struct err *e)
+{
+	size_t n = n_marks(&c->parts);
+
+	if (n && m->offset <= mark_at(&c->parts, n - 1)->offset)
+		return err_set(e, ERR_CORRUPT, "offset %" PRIu64 " does not lie behind %" PRIu64, m->offset,
+			       mark_at(&c->parts, n - 1)->offset);
+	return buf_add(&c->parts.marks, m, sizeof(*m), e);
+}
+
+/* podman's dialect: a file ends where its endOffset says. */
+static int end_of_file(struct check *c, struct err *e)
+{
+	struct mark m = {.offset = c->end_offset};
+
+	if (c->parts.what->form == TOC_ESTARGZ || !c->in_file)
+		return 0;
+	c->in_file = false;
+	if (m.offset > c->parts.what->data_end)
+		return err_set(e, ERR_CORRUPT, "endOffset %" PRIu64 " lies behind the data, which ends at %" PRIu64,
+			       m.offset, c->parts.what->data_end);
+	return add_mark(c, &m, e);
+}
+
 static int on_item(void *arg, const struct toc_item *it, struct err *e)
 {
 	static const uint8_t want[32] = {0xdc, 0x0e, 0x9c, 0x36, 0x58, 0xa1, 0xa3, 0xed,
@@ -197,9 +225,11 @@ static int on_item(void *arg, const struct toc_item *it, struct err *e)
 					 0xc9, 0x3e, 0x1a, 0xbb, 0x7d, 0xdb, 0xa2, 0x94,
 					 0x92, 0x3a, 0xd9, 0xbd, 0xe3, 0x0f, 0x8c, 0xb8};
 	struct check *c = arg;
-	struct span s = {.offset = it->offset};
+	struct mark s = {.offset = it->offset};
 	uint64_t before = c->told.file_left;
 
+	if (!it->chunk && end_of_file(c, e) < 0)
+		return -1;
 	if (toc_build(&c->told, it, e) < 0)
 		return -1;
 	if (!it->chunk && landmark(it->entry.name)) {
@@ -216,7 +246,11 @@ static int on_item(void *arg, const struct toc_item *it, struct err *e)
 			       "%s: offset %" PRIu64
 			       " lies behind the data, which ends at %" PRIu64,
 			       it->entry.name, s.offset, c->parts.what->data_end);
-	return buf_add(&c->parts.spans, &s, sizeof(s), e);
+	if (!it->chunk) {
+		c->end_offset = it->end_offset;
+		c->in_file = true;
+	}
+	return add_mark(c, &s, e);
 }
 
 static int read_toc(struct check *c, struct source *toc, struct digest *sum,
@@ -233,7 +267,7 @@ static int read_toc(struct check *c, struct source *toc, struct digest *sum,
 			return -1;
 	}
 	hasher_final(h, sum);
-	if (n < 0 || toc_reader_finish(r, tarsplit, e) < 0 || toc_build_end(&c->told, e) < 0 ||
+	if (n < 0 || toc_reader_finish(r, tarsplit, e) < 0 || end_of_file(c, e) < 0 || toc_build_end(&c->told, e) < 0 ||
 	    toc_seal(c->told.toc, e) < 0)
 		return -1;
 	return toc_unfit(c->told.toc) ? err_set(e, ERR_CORRUPT, "%s", toc_unfit(c->told.toc)) : 0;
@@ -260,7 +294,7 @@ static int on_header(struct check *c, const struct tar_piece *p, struct err *e)
 static int start_chunk(struct check *c, uint64_t tar_pos, uint64_t file_pos, struct err *e)
 {
 	struct parts *p = &c->parts;
-	bool here = c->chunk < p->known && span_at(p, c->chunk)->starts == tar_pos;
+	bool here = c->chunk < p->known && mark_at(p, c->chunk)->starts == tar_pos;
 
 	if (file_pos == 0)
 		c->live = here && c->id != UINT32_MAX; /* else it is replaced by a later entry, or
@@ -270,13 +304,15 @@ static int start_chunk(struct check *c, uint64_t tar_pos, uint64_t file_pos, str
 	if (!here)
 		return err_set(e, ERR_CORRUPT,
 			       "a chunk of the file does not start where the table says");
-	c->chunk_left = span_at(p, c->chunk)->size;
-	return 0;
+	c->chunk_left = mark_at(p, c->chunk)->size;
+	return c->chunk_left ? 0 : err_set(e, ERR_CORRUPT, "the file goes on behind its endOffset");
 }
 
-static int end_chunk(struct check *c, struct err *e)
+/* tar_pos: behind its last byte. */
+static int end_chunk(struct check *c, uint64_t tar_pos, struct err *e)
 {
-	const struct span *s = span_at(&c->parts, c->chunk++);
+	const struct mark *s = mark_at(&c->parts, c->chunk++);
+	uint64_t end = 0;
 	struct digest d;
 	uint32_t i;
 
@@ -286,10 +322,14 @@ static int end_chunk(struct check *c, struct err *e)
 	toc_chunk_landed(c->found, i, s->offset, 0, d.bytes);
 	if (c->left)
 		return 0;
+	if (c->parts.what->form != TOC_ESTARGZ) {
+		struct mark *m = mark_at(&c->parts, c->chunk++);
+
+		m->wanted = tar_pos;
+		end = m->offset;
+	}
 	hasher_final(c->whole, &d);
-	return toc_file_end_at(c->found, c->id, &d,
-			       c->parts.what->form == TOC_ESTARGZ ? 0 : part_start(&c->parts, 0),
-			       e);
+	return toc_file_end_at(c->found, c->id, &d, end, e);
 }
 
 static int on_data(struct check *c, const struct tar_piece *p, struct err *e)
@@ -310,7 +350,7 @@ static int on_data(struct check *c, const struct tar_piece *p, struct err *e)
 		hasher_update(c->whole, at, part);
 		c->chunk_left -= part;
 		c->left = c->left > part ? c->left - part : 0;
-		if (!c->chunk_left && end_chunk(c, e) < 0)
+		if (!c->chunk_left && end_chunk(c, p->tar_pos + done + part, e) < 0)
 			return -1;
 	}
 	return 0;
@@ -354,7 +394,7 @@ int lazy_check(struct blob_at *b, const struct lazy_blob *what, struct source *t
 	struct source *s = &c.parts.base;
 
 	c.parts.base.ops = &ops;
-	buf_init(&c.parts.spans, CHUNKS_MAX);
+	buf_init(&c.parts.marks, CHUNKS_MAX);
 	c.told.toc = toc_new(what->form, 0);
 	c.found = toc_new(what->form, 0);
 	c.chunk_hash = hasher_new(DIGEST_SHA256);
@@ -367,10 +407,16 @@ int lazy_check(struct blob_at *b, const struct lazy_blob *what, struct source *t
 			       what->landmark);
 	if (walk(&s, on_piece, &c, e) < 0)
 		return -1;
-	if (c.chunk != n_spans(&c.parts))
+	if (c.chunk != n_marks(&c.parts))
 		return err_set(e, ERR_CORRUPT,
 			       "the chunk at offset %" PRIu64 " belongs to no file of the tar",
-			       span_at(&c.parts, c.chunk)->offset);
+			       mark_at(&c.parts, c.chunk)->offset);
+	for (size_t i = 0; i < n_marks(&c.parts); i++) {
+		const struct mark *m = mark_at(&c.parts, i);
+
+		if (!m->size && m->starts != m->wanted)
+			return err_set(e, ERR_CORRUPT, "the file's bytes do not end at endOffset %" PRIu64, m->offset);
+	}
 	if (what->tar_end != what->data_end && !c.after_toc)
 		return err_set(e, ERR_CORRUPT, "the tar ends before its table of contents");
 	*unpacked = c.parts.out;

@@ -53,6 +53,8 @@ struct toc {
 	struct buf clean_a, clean_b; /* scratch */
 	struct buf parent;	     /* the parent that was last found to be a directory */
 	bool parent_known;
+	bool whiteouts;	  /* there was one */
+	struct buf other; /* scratch of check_whiteout */
 	uint32_t last_user, last_group; /* in strings */
 	struct pair *subst;		/* a dead file, the link that takes its place */
 	size_t n_subst, cap_subst;
@@ -89,6 +91,7 @@ struct toc *toc_new(enum toc_form form, uint64_t chunk_size)
 	buf_init(&t->clean_a, RECORDS_MAX);
 	buf_init(&t->clean_b, RECORDS_MAX);
 	buf_init(&t->parent, RECORDS_MAX);
+	buf_init(&t->other, RECORDS_MAX);
 	table_init(&t->names);
 	table_init(&t->interned);
 	buf_add_char(&t->strings, 0, NULL); /* 0: no name */
@@ -107,6 +110,7 @@ void toc_freep(struct toc **tt)
 	buf_fini(&t->clean_a);
 	buf_fini(&t->clean_b);
 	buf_fini(&t->parent);
+	buf_fini(&t->other);
 	table_fini(&t->names);
 	table_fini(&t->interned);
 	free(t->subst);
@@ -124,6 +128,11 @@ void toc_spoil(struct toc *t, const char *fmt, ...)
 	vsnprintf(t->unfit, sizeof(t->unfit), fmt, ap);
 	va_end(ap);
 	str_clean(t->unfit);
+}
+
+bool toc_empty(const struct toc *t)
+{
+	return t->arena.len == 0;
 }
 
 const char *toc_unfit(const struct toc *t)
@@ -503,6 +512,30 @@ static bool year_fits(int64_t t)
 	return t >= -62167219200 && t <= 253402300799; /* 0000 .. 9999 */
 }
 
+/* podman applies entries in order: "x" and ".wh.x" in one layer fail its pull. */
+static int check_whiteout(struct toc *t, const struct tar_entry *n, struct slice name, struct err *e)
+{
+	struct slice dir = parent_of(name), other;
+	size_t from = dir.n ? dir.n + 1 : 0, base_n = name.n - from;
+	const char *base = name.p + from;
+	bool whiteout = base_n > 4 && !memcmp(base, ".wh.", 4);
+	uint32_t id;
+
+	if (whiteout && base_n > 8 && !memcmp(base, ".wh..wh.", 8))
+		return 0;
+	t->whiteouts = t->whiteouts || whiteout;
+	if (!t->whiteouts)
+		return 0;
+	buf_reset(&t->other);
+	if (buf_add(&t->other, name.p, from, e) < 0 || buf_add(&t->other, ".wh.", whiteout ? 0 : 4, e) < 0 ||
+	    buf_add(&t->other, base + (whiteout ? 4 : 0), base_n - (whiteout ? 4 : 0), e) < 0)
+		return -1;
+	other = (struct slice){t->other.data, t->other.len};
+	if (lookup(t, other, &id))
+		toc_spoil(t, "%s is removed and made in the same layer", n->name);
+	return 0;
+}
+
 /* zstd-chunked.md §3.6: what podman's readers refuse, although an ordinary pull takes it. */
 static void check_podman(struct toc *t, const struct tar_entry *n, bool seen)
 {
@@ -569,8 +602,11 @@ int toc_add(struct toc *t, const struct tar_entry *n, uint32_t *id, struct err *
 	if (resolve(t, n, &root, e) < 0 || clean(&t->clean_a, n->name, &name, e) < 0)
 		return -1;
 	seen = lookup(t, name, &before);
-	if (t->form != TOC_ESTARGZ)
+	if (t->form != TOC_ESTARGZ) {
 		check_podman(t, n, seen);
+		if (check_whiteout(t, n, name, e) < 0)
+			return -1;
+	}
 	if (check_parent(t, name, e) < 0)
 		return -1;
 	if (toc_unfit(t))
@@ -642,6 +678,19 @@ void toc_chunk_hash(struct toc *t, uint32_t i, const uint8_t hash[32])
 	memcpy(chunk_at(t, i)->hash, hash, 32);
 }
 
+void toc_chunk_size(struct toc *t, uint32_t i, uint64_t size)
+{
+	chunk_at(t, i)->size = size & (((uint64_t)1 << 61) - 1);
+}
+
+void toc_chunk_end(struct toc *t, uint32_t i, uint64_t end)
+{
+	struct chunk *c = chunk_at(t, i);
+
+	if (c->last && t->form != TOC_ESTARGZ)
+		c[1].offset = end;
+}
+
 void toc_chunk_landed(struct toc *t, uint32_t i, uint64_t offset, uint64_t stored,
 		      const uint8_t *hash)
 {
@@ -650,9 +699,7 @@ void toc_chunk_landed(struct toc *t, uint32_t i, uint64_t offset, uint64_t store
 	c->offset = offset;
 	if (hash)
 		memcpy(c->hash, hash, sizeof(c->hash));
-	/* podman's endOffset; a chunk of several frames tells of its last one by toc_chunk_end */
-	if (c->last && t->form != TOC_ESTARGZ)
-		c[1].offset = offset + stored;
+	toc_chunk_end(t, i, offset + stored);
 }
 
 /* ---- the end of the tar */
