@@ -199,8 +199,8 @@ static int add_mark(struct check *c, const struct mark *m, struct err *e)
 	size_t n = n_marks(&c->parts);
 
 	if (n && m->offset <= mark_at(&c->parts, n - 1)->offset)
-		return err_set(e, ERR_CORRUPT, "offset %" PRIu64 " does not lie behind %" PRIu64, m->offset,
-			       mark_at(&c->parts, n - 1)->offset);
+		return err_set(e, ERR_CORRUPT, "offset %" PRIu64 " does not lie behind %" PRIu64,
+			       m->offset, mark_at(&c->parts, n - 1)->offset);
 	return buf_add(&c->parts.marks, m, sizeof(*m), e);
 }
 
@@ -213,7 +213,8 @@ static int end_of_file(struct check *c, struct err *e)
 		return 0;
 	c->in_file = false;
 	if (m.offset > c->parts.what->data_end)
-		return err_set(e, ERR_CORRUPT, "endOffset %" PRIu64 " lies behind the data, which ends at %" PRIu64,
+		return err_set(e, ERR_CORRUPT,
+			       "endOffset %" PRIu64 " lies behind the data, which ends at %" PRIu64,
 			       m.offset, c->parts.what->data_end);
 	return add_mark(c, &m, e);
 }
@@ -267,8 +268,8 @@ static int read_toc(struct check *c, struct source *toc, struct digest *sum,
 			return -1;
 	}
 	hasher_final(h, sum);
-	if (n < 0 || toc_reader_finish(r, tarsplit, e) < 0 || end_of_file(c, e) < 0 || toc_build_end(&c->told, e) < 0 ||
-	    toc_seal(c->told.toc, e) < 0)
+	if (n < 0 || toc_reader_finish(r, tarsplit, e) < 0 || end_of_file(c, e) < 0 ||
+	    toc_build_end(&c->told, e) < 0 || toc_seal(c->told.toc, e) < 0)
 		return -1;
 	return toc_unfit(c->told.toc) ? err_set(e, ERR_CORRUPT, "%s", toc_unfit(c->told.toc)) : 0;
 }
@@ -415,7 +416,9 @@ int lazy_check(struct blob_at *b, const struct lazy_blob *what, struct source *t
 		const struct mark *m = mark_at(&c.parts, i);
 
 		if (!m->size && m->starts != m->wanted)
-			return err_set(e, ERR_CORRUPT, "the file's bytes do not end at endOffset %" PRIu64, m->offset);
+			return err_set(e, ERR_CORRUPT,
+				       "the file's bytes do not end at endOffset %" PRIu64,
+				       m->offset);
 	}
 	if (what->tar_end != what->data_end && !c.after_toc)
 		return err_set(e, ERR_CORRUPT, "the tar ends before its table of contents");

@@ -1,7 +1,8 @@
 /* worker/drivers/podtar.c - see podtar.h.
  *
- * Zeros are held back as a count until it is known whether 1024 of them follow each other.  A chunk is cut when the next
- * byte after it comes, or at the end of its file, so that the table knows the last one when it lands. */
+ * Zeros are held back as a count until it is known whether 1024 of them follow each other.  A chunk
+ * is cut when the next byte after it comes, or at the end of its file, so that the table knows the
+ * last one when it lands. */
 #include "worker/drivers/podtar.h"
 
 #include <assert.h>
@@ -129,15 +130,16 @@ int podtar_on_land(void *arg, const struct landed *l, struct err *e)
 	if ((l->cookie & 3) == LAND_MORE)
 		toc_chunk_end(p->toc, chunk, l->offset + l->stored);
 	else
-		toc_chunk_landed(p->toc, chunk, l->offset, l->stored, l->cookie & LAND_HASHED ? l->hash : NULL);
+		toc_chunk_landed(p->toc, chunk, l->offset, l->stored,
+				 l->cookie & LAND_HASHED ? l->hash : NULL);
 	return 1;
 }
 
 static int cut(struct podtar *p, struct err *e)
 {
 	size_t n = out_open_bytes(p->out);
-	int rc = out_cut(p->out, p->cookie | (p->hash ? LAND_HASHED : 0), p->hash ? HASH_SHA256 : HASH_NONE, 0,
-			 p->hash ? n : 0, e);
+	int rc = out_cut(p->out, p->cookie | (p->hash ? LAND_HASHED : 0),
+			 p->hash ? HASH_SHA256 : HASH_NONE, 0, p->hash ? n : 0, e);
 
 	p->cookie = 0;
 	p->hash = false;

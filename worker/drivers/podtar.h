@@ -1,5 +1,6 @@
-/* worker/drivers/podtar.h - a layer's tar byte for byte, in frames that end where a file's payload or one of its
- * content-defined chunks ends; with its table and its tar-split.  formats/zstd-chunked.md §3. */
+/* worker/drivers/podtar.h - a layer's tar byte for byte, in frames that end where a file's payload
+ * or one of its content-defined chunks ends; with its table and its tar-split.
+ * formats/zstd-chunked.md §3. */
 #ifndef WORKER_DRIVERS_PODTAR_H
 #define WORKER_DRIVERS_PODTAR_H
 

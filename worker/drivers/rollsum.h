@@ -1,4 +1,5 @@
-/* worker/drivers/rollsum.h - where podman's zstd:chunked cuts a file: formats/zstd-chunked.md §3.2. */
+/* worker/drivers/rollsum.h - where podman's zstd:chunked cuts a file: formats/zstd-chunked.md §3.2.
+ */
 #ifndef WORKER_DRIVERS_ROLLSUM_H
 #define WORKER_DRIVERS_ROLLSUM_H
 
@@ -16,7 +17,11 @@ struct rollsum {
 	uint8_t window[ROLL_WINDOW];
 };
 
-#define ROLLSUM_INIT {.s1 = ROLL_WINDOW * ROLL_OFFSET, .s2 = ROLL_WINDOW * (ROLL_WINDOW - 1) * ROLL_OFFSET}
+#define ROLLSUM_INIT                                                                               \
+	{                                                                                          \
+		.s1 = ROLL_WINDOW * ROLL_OFFSET,                                                   \
+		.s2 = ROLL_WINDOW * (ROLL_WINDOW - 1) * ROLL_OFFSET                                \
+	}
 
 /* True: a chunk ends after this byte. */
 static inline bool rollsum_byte(struct rollsum *r, uint8_t c)

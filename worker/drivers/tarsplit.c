@@ -1,7 +1,8 @@
 /* worker/drivers/tarsplit.c - see tarsplit.h.
  *
- * A line for the bytes before an entry's contents (the padding of the one before, and its headers), then a line for the
- * entry with the CRC-64 of its contents; at the end a line for the end marker, and lines for what comes after. */
+ * A line for the bytes before an entry's contents (the padding of the one before, and its headers),
+ * then a line for the entry with the CRC-64 of its contents; at the end a line for the end marker,
+ * and lines for what comes after. */
 #include "worker/drivers/tarsplit.h"
 
 #include <inttypes.h>
@@ -54,8 +55,9 @@ static uint64_t crc64(uint64_t t[8][256], uint64_t crc, const uint8_t *p, size_t
 	for (; n >= 8; p += 8, n -= 8) {
 		for (int i = 0; i < 8; i++)
 			crc ^= (uint64_t)p[i] << (8 * i);
-		crc = t[7][crc & 0xff] ^ t[6][crc >> 8 & 0xff] ^ t[5][crc >> 16 & 0xff] ^ t[4][crc >> 24 & 0xff] ^
-		      t[3][crc >> 32 & 0xff] ^ t[2][crc >> 40 & 0xff] ^ t[1][crc >> 48 & 0xff] ^ t[0][crc >> 56];
+		crc = t[7][crc & 0xff] ^ t[6][crc >> 8 & 0xff] ^ t[5][crc >> 16 & 0xff] ^
+		      t[4][crc >> 24 & 0xff] ^ t[3][crc >> 32 & 0xff] ^ t[2][crc >> 40 & 0xff] ^
+		      t[1][crc >> 48 & 0xff] ^ t[0][crc >> 56];
 	}
 	for (; n; p++, n--)
 		crc = t[0][(crc ^ *p) & 0xff] ^ crc >> 8;
@@ -104,8 +106,8 @@ static int put_line(struct tarsplit *t, struct err *e)
 static int put_segment(struct tarsplit *t, const void *p, size_t n, struct err *e)
 {
 	buf_reset(&t->line);
-	if (buf_add_str(&t->line, "{\"type\":2,\"payload\":\"", e) < 0 || str_base64(&t->line, p, n, e) < 0 ||
-	    buf_add_str(&t->line, "\"", e) < 0)
+	if (buf_add_str(&t->line, "{\"type\":2,\"payload\":\"", e) < 0 ||
+	    str_base64(&t->line, p, n, e) < 0 || buf_add_str(&t->line, "\"", e) < 0)
 		return -1;
 	return put_line(t, e);
 }
@@ -140,7 +142,9 @@ static int put_name(struct tarsplit *t, struct err *e)
 	if (!t->name.len)
 		return 0;
 	if (str_utf8_valid(t->name.data, t->name.len))
-		return buf_add_str(&t->line, ",\"name\":", e) < 0 ? -1 : put_quoted(&t->line, t->name.data, e);
+		return buf_add_str(&t->line, ",\"name\":", e) < 0
+			       ? -1
+			       : put_quoted(&t->line, t->name.data, e);
 	if (buf_add_str(&t->line, ",\"name_raw\":\"", e) < 0 ||
 	    str_base64(&t->line, t->name.data, t->name.len, e) < 0)
 		return -1;
@@ -183,7 +187,8 @@ static int begin_entry(struct tarsplit *t, const struct tar_entry *n, struct err
 static int put_trailer(struct tarsplit *t, const uint8_t *p, size_t n, struct err *e)
 {
 	while (n) {
-		uint64_t room = t->marker < END_MARKER ? END_MARKER - t->marker : SEGMENT_MOST - t->segment.len;
+		uint64_t room = t->marker < END_MARKER ? END_MARKER - t->marker
+						       : SEGMENT_MOST - t->segment.len;
 		size_t part = room < n ? (size_t)room : n;
 
 		if (buf_add(&t->segment, p, part, e) < 0)
@@ -204,7 +209,8 @@ int tarsplit_piece(struct tarsplit *t, const struct tar_piece *p, struct err *e)
 {
 	switch (p->kind) {
 	case TAR_HEADER:
-		return buf_add(&t->segment, p->raw, p->len, e) < 0 ? -1 : begin_entry(t, p->entry, e);
+		return buf_add(&t->segment, p->raw, p->len, e) < 0 ? -1
+								   : begin_entry(t, p->entry, e);
 	case TAR_DATA:
 		t->crc = crc64(t->table, t->crc, p->raw, p->len);
 		t->left -= p->len;

@@ -1,5 +1,6 @@
-/* worker/drivers/tarsplit.h - tar-split: what it takes to build a layer's tar again from its files, as lines of JSON.
- * formats/zstd-chunked.md §3.4 (vbatts/tar-split, tar/storage/entry.go, tar/asm/disassemble.go). */
+/* worker/drivers/tarsplit.h - tar-split: what it takes to build a layer's tar again from its files,
+ * as lines of JSON. formats/zstd-chunked.md §3.4 (vbatts/tar-split, tar/storage/entry.go,
+ * tar/asm/disassemble.go). */
 #ifndef WORKER_DRIVERS_TARSPLIT_H
 #define WORKER_DRIVERS_TARSPLIT_H
 

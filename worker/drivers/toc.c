@@ -53,8 +53,8 @@ struct toc {
 	struct buf clean_a, clean_b; /* scratch */
 	struct buf parent;	     /* the parent that was last found to be a directory */
 	bool parent_known;
-	bool whiteouts;	  /* there was one */
-	struct buf other; /* scratch of check_whiteout */
+	bool whiteouts;			/* there was one */
+	struct buf other;		/* scratch of check_whiteout */
 	uint32_t last_user, last_group; /* in strings */
 	struct pair *subst;		/* a dead file, the link that takes its place */
 	size_t n_subst, cap_subst;
@@ -513,7 +513,8 @@ static bool year_fits(int64_t t)
 }
 
 /* podman applies entries in order: "x" and ".wh.x" in one layer fail its pull. */
-static int check_whiteout(struct toc *t, const struct tar_entry *n, struct slice name, struct err *e)
+static int check_whiteout(struct toc *t, const struct tar_entry *n, struct slice name,
+			  struct err *e)
 {
 	struct slice dir = parent_of(name), other;
 	size_t from = dir.n ? dir.n + 1 : 0, base_n = name.n - from;
@@ -527,7 +528,8 @@ static int check_whiteout(struct toc *t, const struct tar_entry *n, struct slice
 	if (!t->whiteouts)
 		return 0;
 	buf_reset(&t->other);
-	if (buf_add(&t->other, name.p, from, e) < 0 || buf_add(&t->other, ".wh.", whiteout ? 0 : 4, e) < 0 ||
+	if (buf_add(&t->other, name.p, from, e) < 0 ||
+	    buf_add(&t->other, ".wh.", whiteout ? 0 : 4, e) < 0 ||
 	    buf_add(&t->other, base + (whiteout ? 4 : 0), base_n - (whiteout ? 4 : 0), e) < 0)
 		return -1;
 	other = (struct slice){t->other.data, t->other.len};

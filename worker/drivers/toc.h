@@ -53,7 +53,8 @@ int toc_file_end_at(struct toc *t, uint32_t id, const struct digest *whole, uint
 void toc_chunk_landed(struct toc *t, uint32_t chunk, uint64_t offset, uint64_t stored,
 		      const uint8_t *hash);
 void toc_chunk_hash(struct toc *t, uint32_t chunk, const uint8_t hash[32]);
-void toc_chunk_size(struct toc *t, uint32_t chunk, uint64_t size); /* when it was not known before */
+void toc_chunk_size(struct toc *t, uint32_t chunk,
+		    uint64_t size); /* when it was not known before */
 /* Where the bytes of a file's last chunk end (podman's endOffset), when they are several frames. */
 void toc_chunk_end(struct toc *t, uint32_t chunk, uint64_t end);
 
@@ -61,7 +62,7 @@ void toc_chunk_end(struct toc *t, uint32_t chunk, uint64_t end);
 void toc_spoil(struct toc *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* After the last entry: links, and what replaced directories took away.  Then unfit() is final. */
 int toc_seal(struct toc *t, struct err *e);
-bool toc_empty(const struct toc *t); /* no entry at all */
+bool toc_empty(const struct toc *t);	    /* no entry at all */
 const char *toc_unfit(const struct toc *t); /* NULL: it can be written */
 
 typedef int toc_put(void *arg, const void *p, size_t n, struct err *e);

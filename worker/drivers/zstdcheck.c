@@ -37,15 +37,18 @@ static int want(const struct zstdcheck *c, const char *key, const char *found, s
 	const char *told = annotations_get(&c->d->annotations, key);
 
 	return told && strcmp(told, found) != 0
-		       ? err_set(e, ERR_CORRUPT, "the annotation %s is %s, the blob's is %s", key, told, found)
+		       ? err_set(e, ERR_CORRUPT, "the annotation %s is %s, the blob's is %s", key,
+				 told, found)
 		       : 0;
 }
 
-static int want_span(const struct zstdcheck *c, const char *key, const struct span *s, const char *end, struct err *e)
+static int want_span(const struct zstdcheck *c, const char *key, const struct span *s,
+		     const char *end, struct err *e)
 {
 	char text[96];
 
-	snprintf(text, sizeof(text), "%" PRIu64 ":%" PRIu64 ":%" PRIu64 "%s", s->at, s->n, s->unpacked, end);
+	snprintf(text, sizeof(text), "%" PRIu64 ":%" PRIu64 ":%" PRIu64 "%s", s->at, s->n,
+		 s->unpacked, end);
 	return want(c, key, text, e);
 }
 
@@ -66,7 +69,8 @@ static int hash_span(struct blob_at *b, const struct span *s, struct digest *d, 
 }
 
 /* SHA-256 and length of what a span unpacks to. */
-static int hash_unpacked(struct blob_at *b, const struct span *s, struct digest *d, uint64_t *total, struct err *e)
+static int hash_unpacked(struct blob_at *b, const struct span *s, struct digest *d, uint64_t *total,
+			 struct err *e)
 {
 	scoped(source_freep) struct source *src = NULL;
 	scoped(hasher_freep) struct hasher *h = hasher_new(DIGEST_SHA256);
@@ -85,18 +89,22 @@ static int hash_unpacked(struct blob_at *b, const struct span *s, struct digest 
 }
 
 /* A skippable frame of exactly these bytes. */
-static int want_skippable(struct zstdcheck *c, const struct span *s, const char *what, struct err *e)
+static int want_skippable(struct zstdcheck *c, const struct span *s, const char *what,
+			  struct err *e)
 {
 	uint8_t is[ZSTD_SKIPPABLE], should[ZSTD_SKIPPABLE];
 
-	if (s->n > UINT32_MAX || c->blob->read(c->blob, s->at - ZSTD_SKIPPABLE, is, sizeof(is), e) < 0)
+	if (s->n > UINT32_MAX ||
+	    c->blob->read(c->blob, s->at - ZSTD_SKIPPABLE, is, sizeof(is), e) < 0)
 		return -1;
 	footer_skippable(should, (uint32_t)s->n);
-	return memcmp(is, should, sizeof(is)) ? err_set(e, ERR_CORRUPT, "the %s is not in a skippable frame", what) : 0;
+	return memcmp(is, should, sizeof(is))
+		       ? err_set(e, ERR_CORRUPT, "the %s is not in a skippable frame", what)
+		       : 0;
 }
 
-/* What the footer says, and which dialect it is: with containerd's footer a frame between table and footer can only be
- * the tar-split of a blob for both. */
+/* What the footer says, and which dialect it is: with containerd's footer a frame between table and
+ * footer can only be the tar-split of a blob for both. */
 static int read_footer(struct zstdcheck *c, struct err *e)
 {
 	uint8_t tail[ZSTD_SKIPPABLE + ZSTD_FOOTER_PODMAN];
@@ -108,18 +116,25 @@ static int read_footer(struct zstdcheck *c, struct err *e)
 	    want_skippable(c, &c->f.toc, "table of contents", e) < 0)
 		return -1;
 	toc_end = c->f.toc.at + c->f.toc.n;
-	c->what = (struct lazy_blob){.codec = CODEC_ZSTD, .form = TOC_ESTARGZ, .landmark = true,
-				     .data_end = c->f.toc.at - ZSTD_SKIPPABLE, .tar_end = c->f.toc.at - ZSTD_SKIPPABLE};
+	c->what = (struct lazy_blob){.codec = CODEC_ZSTD,
+				     .form = TOC_ESTARGZ,
+				     .landmark = true,
+				     .data_end = c->f.toc.at - ZSTD_SKIPPABLE,
+				     .tar_end = c->f.toc.at - ZSTD_SKIPPABLE};
 	if (!c->f.tarsplit.n && footer_at == toc_end)
 		return 0;
 	c->what.form = c->f.tarsplit.n ? TOC_PODMAN : TOC_BOTH;
 	c->what.landmark = false;
 	if (footer_at < toc_end + ZSTD_SKIPPABLE + 1)
-		return err_set(e, ERR_CORRUPT, "there is no room for a tar-split before the footer");
+		return err_set(e, ERR_CORRUPT,
+			       "there is no room for a tar-split before the footer");
 	if (!c->f.tarsplit.n)
-		c->f.tarsplit = (struct span){toc_end + ZSTD_SKIPPABLE, footer_at - toc_end - ZSTD_SKIPPABLE, 0};
-	if (c->f.tarsplit.at != toc_end + ZSTD_SKIPPABLE || c->f.tarsplit.at + c->f.tarsplit.n != footer_at)
-		return err_set(e, ERR_CORRUPT, "the tar-split does not lie between table of contents and footer");
+		c->f.tarsplit = (struct span){toc_end + ZSTD_SKIPPABLE,
+					      footer_at - toc_end - ZSTD_SKIPPABLE, 0};
+	if (c->f.tarsplit.at != toc_end + ZSTD_SKIPPABLE ||
+	    c->f.tarsplit.at + c->f.tarsplit.n != footer_at)
+		return err_set(e, ERR_CORRUPT,
+			       "the tar-split does not lie between table of contents and footer");
 	return want_skippable(c, &c->f.tarsplit, "tar-split", e);
 }
 
@@ -144,7 +159,8 @@ static int check_split(struct zstdcheck *c, const struct digest *told, struct er
 	uint64_t n;
 
 	if (hash_span(c->blob, &c->f.tarsplit, &packed, e) < 0 ||
-	    hash_unpacked(c->blob, &c->f.tarsplit, &stored, &n, e) < 0 || tarsplit_end(c->split, e) < 0)
+	    hash_unpacked(c->blob, &c->f.tarsplit, &stored, &n, e) < 0 ||
+	    tarsplit_end(c->split, e) < 0)
 		return -1;
 	hasher_final(c->split_hash, &made);
 	if (!digest_eq(told, &packed))
@@ -152,7 +168,8 @@ static int check_split(struct zstdcheck *c, const struct digest *told, struct er
 	if (!digest_eq(&stored, &made))
 		return err_set(e, ERR_CORRUPT, "the tar-split does not describe this tar");
 	if (c->what.form == TOC_PODMAN && n != c->f.tarsplit.unpacked)
-		return err_set(e, ERR_CORRUPT, "the footer gives the tar-split %" PRIu64 " bytes, it has %" PRIu64,
+		return err_set(e, ERR_CORRUPT,
+			       "the footer gives the tar-split %" PRIu64 " bytes, it has %" PRIu64,
 			       c->f.tarsplit.unpacked, n);
 	c->f.tarsplit.unpacked = n;
 	return want_span(c, PODMAN_TARSPLIT, &c->f.tarsplit, "", e);
@@ -174,7 +191,8 @@ static int check_lazy(struct zstdcheck *c, struct err *e)
 	    want(c, CONTAINERD_TOC_DIGEST, digest_text(&plain, text), e) < 0)
 		return -1;
 	if (toc_n != c->f.toc.unpacked)
-		return err_set(e, ERR_CORRUPT, "the footer gives the table %" PRIu64 " bytes, it has %" PRIu64,
+		return err_set(e, ERR_CORRUPT,
+			       "the footer gives the table %" PRIu64 " bytes, it has %" PRIu64,
 			       c->f.toc.unpacked, toc_n);
 	if (c->what.form != TOC_ESTARGZ) {
 		c->split_hash = hasher_new(DIGEST_SHA256);
@@ -189,11 +207,13 @@ static int check_lazy(struct zstdcheck *c, struct err *e)
 	return c->what.form == TOC_ESTARGZ ? 0 : check_split(c, &tarsplit, e);
 }
 
-int zstdcheck(struct blob_at *blob, const struct descriptor *d, lazy_piece *on, void *arg, struct err *e)
+int zstdcheck(struct blob_at *blob, const struct descriptor *d, lazy_piece *on, void *arg,
+	      struct err *e)
 {
 	scoped(zstdcheck_fini) struct zstdcheck c = {.blob = blob, .d = d, .on = on, .arg = arg};
 
-	if (!annotations_get(&d->annotations, CONTAINERD_CHECKSUM) && !annotations_get(&d->annotations, PODMAN_CHECKSUM))
+	if (!annotations_get(&d->annotations, CONTAINERD_CHECKSUM) &&
+	    !annotations_get(&d->annotations, PODMAN_CHECKSUM))
 		return lazy_check_plain(blob, CODEC_ZSTD, on, arg, e);
 	return check_lazy(&c, e);
 }

@@ -13,6 +13,7 @@
 #define PODMAN_TARSPLIT "io.github.containers.zstd-chunked.tarsplit-position"
 
 /* A driver's `check`: the annotations of d tell the dialect, the footer has the last word. */
-int zstdcheck(struct blob_at *blob, const struct descriptor *d, lazy_piece *on, void *arg, struct err *e);
+int zstdcheck(struct blob_at *blob, const struct descriptor *d, lazy_piece *on, void *arg,
+	      struct err *e);
 
 #endif

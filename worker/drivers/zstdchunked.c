@@ -1,11 +1,13 @@
-/* worker/drivers/zstdchunked.c - zstd:chunked in both dialects, and both in one blob.  formats/zstd-chunked.md.
+/* worker/drivers/zstdchunked.c - zstd:chunked in both dialects, and both in one blob.
+ * formats/zstd-chunked.md.
  *
  *   containerd   lazytar's frames; the table of eStargz; a footer of 40 bytes
- *   podman       the source's tar byte for byte; a table of its own, a tar-split, a footer of 64 bytes
- *   both         podman's frames and tar-split, one table with what either wants, containerd's footer
+ *   podman       the source's tar byte for byte; a table of its own, a tar-split, a footer of 64
+ * bytes both         podman's frames and tar-split, one table with what either wants, containerd's
+ * footer
  *
- * With `both`, two targets share the blob; each carries only its own annotations: a layer with both sets is an error
- * to podman. */
+ * With `both`, two targets share the blob; each carries only its own annotations: a layer with both
+ * sets is an error to podman. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,7 +51,8 @@ static bool verbatim(const struct drv_layer *l)
 
 static struct encode_as encoding(const struct target *t)
 {
-	return (struct encode_as){.encoding = ENCODE_ZSTD, .level = t->zstdchunked.compression_level, .checksum = 1};
+	return (struct encode_as){
+		.encoding = ENCODE_ZSTD, .level = t->zstdchunked.compression_level, .checksum = 1};
 }
 
 static size_t largest(const struct target *t)
@@ -60,8 +63,9 @@ static size_t largest(const struct target *t)
 /* Not of the face: the two targets of `both` are one conversion. */
 static int identity(const struct target *t, char *text, size_t n)
 {
-	static const char *const dialects[] = {
-		[DIALECT_CONTAINERD] = "containerd", [DIALECT_PODMAN] = "podman", [DIALECT_BOTH] = "both"};
+	static const char *const dialects[] = {[DIALECT_CONTAINERD] = "containerd",
+					       [DIALECT_PODMAN] = "podman",
+					       [DIALECT_BOTH] = "both"};
 	const struct zstdchunked_options *o = &t->zstdchunked;
 	bool lazy = o->dialect == DIALECT_CONTAINERD;
 	const char *listed = lazy && o->prioritized_files ? o->prioritized_files : "";
@@ -69,9 +73,11 @@ static int identity(const struct target *t, char *text, size_t n)
 	struct digest d;
 
 	digest_of(&d, DIGEST_SHA256, listed, strlen(listed));
-	return snprintf(text, n, "zstdchunked/%" PRIu32 " dialect=%s chunk_size=%" PRIu64 " level=%d prioritized=%s",
-			target_format_version(DRIVER_ZSTDCHUNKED), dialects[o->dialect], lazy ? o->chunk_size : 0,
-			o->compression_level, *listed ? digest_hex(&d, hex) : "");
+	return snprintf(
+		text, n,
+		"zstdchunked/%" PRIu32 " dialect=%s chunk_size=%" PRIu64 " level=%d prioritized=%s",
+		target_format_version(DRIVER_ZSTDCHUNKED), dialects[o->dialect],
+		lazy ? o->chunk_size : 0, o->compression_level, *listed ? digest_hex(&d, hex) : "");
 }
 
 static int image_open(struct drv_image **to, const struct target *t, const struct manifest *src,
@@ -97,8 +103,8 @@ static void layer_close(struct drv_layer *l)
 	free(l);
 }
 
-static int layer_open(struct drv_layer **to, struct drv_image *im, const struct layer_in *in, bool *wants_blocks,
-		      struct err *e)
+static int layer_open(struct drv_layer **to, struct drv_image *im, const struct layer_in *in,
+		      bool *wants_blocks, struct err *e)
 {
 	struct drv_layer *l = mem_zalloc(sizeof(*l));
 	enum toc_form form = im->opts->dialect == DIALECT_BOTH ? TOC_BOTH : TOC_PODMAN;
@@ -197,7 +203,8 @@ static int count_item(void *arg, const struct toc_item *it, struct err *e)
 	return 0;
 }
 
-static int pack_toc(struct toc_frame *f, struct toc *t, const char *tail, struct out *out, struct err *e)
+static int pack_toc(struct toc_frame *f, struct toc *t, const char *tail, struct out *out,
+		    struct err *e)
 {
 	const struct encode_as as = {.encoding = ENCODE_ZSTD, .checksum = 1};
 
@@ -206,7 +213,8 @@ static int pack_toc(struct toc_frame *f, struct toc *t, const char *tail, struct
 	f->plain = hasher_new(DIGEST_SHA256);
 	if (out)
 		f->reader = toc_reader_new(count_item, NULL);
-	return member_open(&f->member, &as, put_packed, f, e) < 0 || toc_write(t, tail, put_json, f, e) < 0 ||
+	return member_open(&f->member, &as, put_packed, f, e) < 0 ||
+			       toc_write(t, tail, put_json, f, e) < 0 ||
 			       member_finish(f->member, e) < 0
 		       ? -1
 		       : 0;
@@ -217,35 +225,42 @@ static int literal_skippable(struct out *out, uint64_t n, struct err *e)
 	uint8_t head[ZSTD_SKIPPABLE];
 
 	if (n > UINT32_MAX)
-		return err_set(e, ERR_LIMIT, "a table of contents of %" PRIu64 " bytes is too large for zstd:chunked", n);
+		return err_set(e, ERR_LIMIT,
+			       "a table of contents of %" PRIu64
+			       " bytes is too large for zstd:chunked",
+			       n);
 	footer_skippable(head, (uint32_t)n);
 	return out_literal(out, head, sizeof(head), e);
 }
 
 /* The table as a skippable frame; *toc: where, how much; what was written is parsed on the way. */
-static int write_toc(struct drv_layer *l, struct toc *t, const char *tail, struct span *toc, struct digest *packed,
-		     struct digest *plain, struct err *e)
+static int write_toc(struct drv_layer *l, struct toc *t, const char *tail, struct span *toc,
+		     struct digest *packed, struct digest *plain, struct err *e)
 {
 	scoped(toc_frame_fini) struct toc_frame measured = {0};
 	scoped(toc_frame_fini) struct toc_frame written = {0};
 	struct digest again_packed, tarsplit;
 
-	if (pack_toc(&measured, t, tail, NULL, e) < 0 || literal_skippable(l->out, measured.packed_n, e) < 0 ||
-	    out_drain(l->out, e) < 0)
+	if (pack_toc(&measured, t, tail, NULL, e) < 0 ||
+	    literal_skippable(l->out, measured.packed_n, e) < 0 || out_drain(l->out, e) < 0)
 		return -1;
 	*toc = (struct span){out_offset(l->out), measured.packed_n, measured.plain_n};
 	hasher_final(measured.packed, packed);
 	hasher_final(measured.plain, plain);
-	if (pack_toc(&written, t, tail, l->out, e) < 0 || toc_reader_finish(written.reader, &tarsplit, e) < 0)
+	if (pack_toc(&written, t, tail, l->out, e) < 0 ||
+	    toc_reader_finish(written.reader, &tarsplit, e) < 0)
 		return -1;
 	hasher_final(written.packed, &again_packed);
 	if (!digest_eq(packed, &again_packed) || toc_reader_items(written.reader) != toc_written(t))
-		return err_set(e, ERR_CORRUPT, "the table of contents was read back with %" PRIu64 " entries of %" PRIu64,
+		return err_set(e, ERR_CORRUPT,
+			       "the table of contents was read back with %" PRIu64
+			       " entries of %" PRIu64,
 			       toc_reader_items(written.reader), toc_written(t));
 	return 0;
 }
 
-static int write_footer(struct drv_layer *l, const struct zstd_footer *f, bool podman, struct err *e)
+static int write_footer(struct drv_layer *l, const struct zstd_footer *f, bool podman,
+			struct err *e)
 {
 	uint8_t tail[ZSTD_SKIPPABLE + ZSTD_FOOTER_PODMAN];
 	size_t n = footer_zstd(tail + ZSTD_SKIPPABLE, f, podman);
@@ -261,16 +276,18 @@ static int write_footer(struct drv_layer *l, const struct zstd_footer *f, bool p
 		       : err_set(e, ERR_CORRUPT, "the footer was read back as another one");
 }
 
-static void annotate_span(struct layer_result *r, const char *key, const struct span *s, const char *end)
+static void annotate_span(struct layer_result *r, const char *key, const struct span *s,
+			  const char *end)
 {
 	char text[96];
 
-	snprintf(text, sizeof(text), "%" PRIu64 ":%" PRIu64 ":%" PRIu64 "%s", s->at, s->n, s->unpacked, end);
+	snprintf(text, sizeof(text), "%" PRIu64 ":%" PRIu64 ":%" PRIu64 "%s", s->at, s->n,
+		 s->unpacked, end);
 	annotations_set(&r->annotations, key, text);
 }
 
-static void annotate_containerd(struct layer_result *r, const struct span *toc, const struct digest *packed,
-				const struct digest *plain)
+static void annotate_containerd(struct layer_result *r, const struct span *toc,
+				const struct digest *packed, const struct digest *plain)
 {
 	char text[DIGEST_TEXT];
 
@@ -281,7 +298,8 @@ static void annotate_containerd(struct layer_result *r, const struct span *toc, 
 	annotate_span(r, CONTAINERD_POSITION, toc, ":1");
 }
 
-static void annotate_podman(struct layer_result *r, const struct zstd_footer *f, const struct digest *packed)
+static void annotate_podman(struct layer_result *r, const struct zstd_footer *f,
+			    const struct digest *packed)
 {
 	char text[DIGEST_TEXT];
 
@@ -301,11 +319,12 @@ static int end_containerd(struct drv_layer *l, struct layer_result *r, struct er
 	if (lazytar_end(l->lazy, e) < 0)
 		return -1;
 	if (toc_unfit(t)) { /* an ordinary tar after all, with its end */
-		if (lazytar_append_zeros(l->lazy, END_OF_TAR, e) < 0 || lazytar_cut(l->lazy, e) < 0 ||
-		    out_drain(l->out, e) < 0)
+		if (lazytar_append_zeros(l->lazy, END_OF_TAR, e) < 0 ||
+		    lazytar_cut(l->lazy, e) < 0 || out_drain(l->out, e) < 0)
 			return -1;
 		str_copy(r->plain_reason, sizeof(r->plain_reason), toc_unfit(t));
-	} else if (write_toc(l, t, NULL, &f.toc, &packed, &plain, e) < 0 || write_footer(l, &f, false, e) < 0) {
+	} else if (write_toc(l, t, NULL, &f.toc, &packed, &plain, e) < 0 ||
+		   write_footer(l, &f, false, e) < 0) {
 		return -1;
 	}
 	r->unpacked = lazytar_sum(l->lazy, &r->diff_id);
@@ -325,6 +344,14 @@ static int write_split(struct drv_layer *l, struct span *s, struct err *e)
 	s->at = out_offset(l->out);
 	s->n = frame->len;
 	return out_literal(l->out, frame->data, frame->len, e);
+}
+
+/* A blob of no bytes would be no zstd at all. */
+static int empty_frame(struct out *out, struct err *e)
+{
+	static const uint8_t frame[] = {0x28, 0xb5, 0x2f, 0xfd, 0x20, 0, 1, 0, 0};
+
+	return out_literal(out, frame, sizeof(frame), e) < 0 ? -1 : out_drain(out, e);
 }
 
 static int end_verbatim(struct drv_layer *l, struct layer_result *r, struct err *e)
@@ -348,13 +375,13 @@ static int end_verbatim(struct drv_layer *l, struct layer_result *r, struct err 
 		toc_spoil(t, "the layer is empty");
 	if (toc_unfit(t)) {
 		str_copy(r->plain_reason, sizeof(r->plain_reason), toc_unfit(t));
-		return 0;
+		return r->unpacked ? 0 : empty_frame(l->out, e);
 	}
 	frame = podtar_split(l->pod, &lines);
 	digest_of(&split, DIGEST_SHA256, frame->data, frame->len);
 	snprintf(tail, sizeof(tail), "\"tarSplitDigest\":\"%s\"", digest_text(&split, text));
-	if (write_toc(l, t, tail, &f.toc, &packed, &plain, e) < 0 || write_split(l, &f.tarsplit, e) < 0 ||
-	    write_footer(l, &f, !both, e) < 0)
+	if (write_toc(l, t, tail, &f.toc, &packed, &plain, e) < 0 ||
+	    write_split(l, &f.tarsplit, e) < 0 || write_footer(l, &f, !both, e) < 0)
 		return -1;
 	annotate_podman(r, &f, &packed);
 	if (both)
@@ -368,23 +395,26 @@ static int layer_end(struct drv_layer *l, struct layer_result *r, struct err *e)
 	return l->lazy ? end_containerd(l, r, e) : end_verbatim(l, r, e);
 }
 
-static int layer_same(struct drv_image *im, const struct layer_in *in, uint32_t first, struct err *e)
+static int layer_same(struct drv_image *im, const struct layer_in *in, uint32_t first,
+		      struct err *e)
 {
 	return 0;
 }
 
-static int layer_cached(struct drv_image *im, const struct layer_in *in, const struct descriptor *stored,
-			struct layer_result *r, struct blob_at *blob, struct err *e)
+static int layer_cached(struct drv_image *im, const struct layer_in *in,
+			const struct descriptor *stored, struct layer_result *r,
+			struct blob_at *blob, struct err *e)
 {
 	return 0;
 }
 
-static int finish(struct drv_image *im, const struct descriptor *done, const struct layer_result *r, size_t n,
-		  struct manifest *to, struct imageconfig *cfg, struct err *e)
+static int finish(struct drv_image *im, const struct descriptor *done, const struct layer_result *r,
+		  size_t n, struct manifest *to, struct imageconfig *cfg, struct err *e)
 {
-	static const char *const podman[] = {PODMAN_CHECKSUM, PODMAN_POSITION, PODMAN_TARSPLIT, NULL};
-	static const char *const containerd[] = {CONTAINERD_TOC_DIGEST, CONTAINERD_UNPACKED, CONTAINERD_CHECKSUM,
-						 CONTAINERD_POSITION, NULL};
+	static const char *const podman[] = {PODMAN_CHECKSUM, PODMAN_POSITION, PODMAN_TARSPLIT,
+					     NULL};
+	static const char *const containerd[] = {CONTAINERD_TOC_DIGEST, CONTAINERD_UNPACKED,
+						 CONTAINERD_CHECKSUM, CONTAINERD_POSITION, NULL};
 	const char *const *drop = im->opts->face == DIALECT_PODMAN ? containerd : podman;
 
 	if (driver_finish_tars(done, r, n, to, cfg, e) < 0)

@@ -1,0 +1,486 @@
+/* worker/drivers/zstdchunked.c: both dialects, and both in one blob, as our own check and an
+ * ordinary reader see them. */
+#include "tests/unit/pack.h"
+
+#include <dirent.h>
+#include <stdio.h>
+
+#include "common/json.h"
+#include "worker/codec/encode.h"
+#include "worker/drivers/footer.h"
+#include "worker/drivers/rollsum.h"
+#include "worker/drivers/zstdcheck.h"
+
+#define FIXTURES "tests/fixtures/tar"
+#define M4 ((size_t)4 << 20)
+
+static struct target a_target(enum zstd_dialect dialect)
+{
+	struct target t;
+
+	target_init(&t, DRIVER_ZSTDCHUNKED);
+	t.zstdchunked.dialect = dialect;
+	t.zstdchunked.face = dialect == DIALECT_BOTH ? DIALECT_CONTAINERD : dialect;
+	return t;
+}
+
+static void read_whole(const char *path, struct buf *b)
+{
+	char part[65536];
+	FILE *f = fopen(path, "rb");
+	size_t n;
+
+	assert_non_null(f);
+	buf_init(b, (size_t)1 << 28);
+	while ((n = fread(part, 1, sizeof(part), f)) > 0)
+		buf_add(b, part, n, NULL);
+	fclose(f);
+}
+
+static void pack_and_check(const struct target *t, const struct buf *tar, struct packed *x)
+{
+	scoped(buf_fini) struct buf back;
+	struct digest d;
+	struct err e = {0};
+
+	if (pack(t, 2, tar->data, tar->len, x, &e) < 0)
+		fail_msg("pack: %s", e.text);
+	unpack_blob(x, &back);
+	digest_of(&d, DIGEST_SHA256, back.data, back.len);
+	assert_true(digest_eq(&d, &x->r.diff_id));
+	assert_int_equal(back.len, x->r.unpacked);
+	if (t->zstdchunked.dialect != DIALECT_CONTAINERD) {
+		assert_int_equal(back.len, tar->len);
+		assert_memory_equal(back.data, tar->data, tar->len);
+	}
+	if (check_packed(t, x, NULL, NULL, &e) < 0)
+		fail_msg("check: %s", e.text);
+	assert_string_equal(x->r.media_type, MT_OCI_LAYER_ZSTD);
+}
+
+/* A frame of the blob, unpacked: by "AT:N:UNPACKED[:1]". */
+static void frame(const struct packed *x, const char *position, struct buf *to)
+{
+	struct encoder *enc = encoder_new();
+	unsigned long at, n, unpacked;
+	size_t got;
+	struct err e = {0};
+
+	assert_int_equal(sscanf(position, "%lu:%lu:%lu", &at, &n, &unpacked), 3);
+	buf_init(to, (size_t)1 << 28);
+	assert_int_equal(buf_reserve(to, unpacked + 1, &e), 0);
+	if (decode(enc, ENCODE_ZSTD, x->blob.data + at, n, to->data, unpacked, &got, &e) < 0)
+		fail_msg("%s", e.text);
+	assert_int_equal(got, unpacked);
+	to->len = got;
+	to->data[got] = 0;
+	encoder_freep(&enc);
+}
+
+static struct json *toc_of(const struct packed *x)
+{
+	scoped(buf_fini) struct buf b;
+	const char *at = annotations_get(&x->r.annotations, PODMAN_POSITION);
+	struct json *j = NULL;
+	struct err e = {0};
+
+	frame(x, at ? at : annotations_get(&x->r.annotations, CONTAINERD_POSITION), &b);
+	if (json_parse(&j, b.data, b.len, NULL, &e) < 0)
+		fail_msg("%s", e.text);
+	return j;
+}
+
+static int64_t number_of(const struct json *o, const char *key)
+{
+	return json_has(o, key) ? json_value_int(json_get(o, key)) : 0;
+}
+
+static const char *text_of(const struct json *o, const char *key)
+{
+	const char *s = json_value_str(json_get(o, key));
+
+	return s ? s : "";
+}
+
+static void every_fixture_in_every_dialect(void **state)
+{
+	for (int dialect = DIALECT_CONTAINERD; dialect <= DIALECT_BOTH; dialect++) {
+		struct target t = a_target((enum zstd_dialect)dialect);
+		DIR *dir = opendir(FIXTURES);
+		struct dirent *d;
+		unsigned tried = 0, lazy = 0;
+
+		assert_non_null(dir);
+		while ((d = readdir(dir))) {
+			scoped(buf_fini) struct buf tar = {0};
+			struct packed x;
+			char path[512];
+			struct err e = {0};
+			int rc;
+
+			if (!strstr(d->d_name, ".tar") || strstr(d->d_name, ".tar."))
+				continue;
+			snprintf(path, sizeof(path), FIXTURES "/%s", d->d_name);
+			read_whole(path, &tar);
+			rc = pack(&t, 2, tar.data, tar.len, &x, &e);
+			if (!strncmp(d->d_name, "fail-", 5)) {
+				assert_int_equal(rc, -1);
+			} else {
+				if (rc < 0)
+					fail_msg("%s: %s", d->d_name, e.text);
+				if (check_packed(&t, &x, NULL, NULL, &e) < 0)
+					fail_msg("%s, dialect %d: check: %s", d->d_name, dialect,
+						 e.text);
+				tried++;
+				lazy += !x.r.plain_reason[0];
+			}
+			packed_fini(&x);
+		}
+		closedir(dir);
+		assert_true(tried > 10);
+		assert_true(lazy > tried / 2);
+		target_fini(&t);
+	}
+}
+
+static void podman_keeps_the_tar_and_tells_it_twice(void **state)
+{
+	struct target t = a_target(DIALECT_PODMAN);
+	scoped(buf_fini) struct buf tar = BUF_INIT(1 << 20), split = {0};
+	scoped(json_freep) struct json *j = NULL;
+	const struct json *f;
+	struct packed x;
+
+	tar_file(&tar, "f", "x"); /* formats/zstd-chunked.md §6 */
+	pack_and_check(&t, &tar, &x);
+	assert_string_equal(x.r.plain_reason, "");
+	j = toc_of(&x);
+	f = json_at(json_get(j, "entries"), 0);
+	assert_string_equal(text_of(f, "name"), "f");
+	assert_string_equal(text_of(f, "modtime"), "1970-01-01T00:00:00Z");
+	assert_true(number_of(f, "endOffset") > number_of(f, "offset"));
+	assert_string_equal(
+		text_of(f, "digest"),
+		"sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881");
+	assert_false(json_has(f, "chunkDigest"));
+	assert_memory_equal(x.blob.data + x.blob.len - 8, "GNUlInUx", 8);
+	assert_null(annotations_get(&x.r.annotations, CONTAINERD_TOC_DIGEST));
+	frame(&x, annotations_get(&x.r.annotations, PODMAN_TARSPLIT), &split);
+	assert_text_has(split.data,
+			",\"position\":0}\n{\"type\":1,\"name\":\"f\",\"size\":1,\"payload\":\"");
+	assert_text_has(split.data, "\"position\":2}\n");
+	packed_fini(&x);
+	target_fini(&t);
+}
+
+static void containerd_writes_no_end_of_archive(void **state)
+{
+	struct target t = a_target(DIALECT_CONTAINERD);
+	scoped(buf_fini) struct buf tar = BUF_INIT(1 << 20);
+	scoped(json_freep) struct json *j = NULL;
+	struct packed x;
+
+	tar_file(&tar, "f", "x");
+	tar_end(&tar);
+	pack_and_check(&t, &tar, &x);
+	assert_int_equal(x.r.unpacked, 2048);
+	j = toc_of(&x);
+	assert_int_equal(json_len(json_get(j, "entries")), 2);
+	assert_string_equal(annotations_get(&x.r.annotations, CONTAINERD_UNPACKED), "2048");
+	assert_memory_equal(x.blob.data + x.blob.len - 8, "GnUlInUx", 8);
+	assert_null(annotations_get(&x.r.annotations, PODMAN_CHECKSUM));
+	packed_fini(&x);
+	target_fini(&t);
+}
+
+static char *some_data(size_t n)
+{
+	char *p = malloc(n);
+	uint32_t s = 99;
+
+	for (size_t i = 0; i < n; i++)
+		p[i] = (char)((s = s * 1103515245 + 12345) >> 20);
+	return p;
+}
+
+static void chunks_end_where_the_rolling_sum_says(void **state)
+{
+	struct target t = a_target(DIALECT_PODMAN);
+	scoped(buf_fini) struct buf tar = BUF_INIT(1 << 28);
+	scoped(json_freep) struct json *j = NULL;
+	size_t n = 3000000, from = 0;
+	char *data = some_data(n);
+	struct rollsum r = ROLLSUM_INIT;
+	const struct json *a;
+	struct packed x;
+	size_t k = 0;
+
+	tar_entry(&tar, '0', "f", NULL, data, n);
+	pack_and_check(&t, &tar, &x);
+	j = toc_of(&x);
+	a = json_get(j, "entries");
+	assert_in_range(json_len(a), 10, 200);
+	for (size_t i = 0; i < n; i++) { /* no runs of zeros in it */
+		const struct json *c;
+
+		if (!rollsum_byte(&r, (uint8_t)data[i]) && i + 1 < n)
+			continue;
+		c = json_at(a, k++);
+		assert_int_equal(number_of(c, "chunkOffset"), from);
+		assert_int_equal(number_of(c, "chunkSize"), i + 1 - from);
+		from = i + 1;
+	}
+	assert_int_equal(json_len(a), k);
+	packed_fini(&x);
+	target_fini(&t);
+	free(data);
+}
+
+/* A thousand zeros are data, 1024 are a hole; a hole is one chunk however long it is. */
+static void holes_are_chunks_of_their_own(void **state)
+{
+	struct target t = a_target(DIALECT_PODMAN);
+	scoped(buf_fini) struct buf tar = BUF_INIT(1 << 28);
+	scoped(json_freep) struct json *j = NULL;
+	size_t n = 4 + 1000 + 4 + 1024 + 4 + 3 * M4 + 5;
+	char *data = calloc(1, n);
+	const struct json *a;
+	struct packed x;
+	static const struct {
+		size_t size;
+		const char *type;
+	} want[] = {{1008, ""}, {1024, "zeros"}, {4, ""}, {3 * M4, "zeros"}, {5, ""}};
+
+	memcpy(data, "abcd", 4);
+	memcpy(data + 1004, "efgh", 4);
+	memcpy(data + 2032, "ijkl", 4);
+	memcpy(data + n - 5, "mnopq", 5);
+	tar_entry(&tar, '0', "f", NULL, data, n);
+	tar_entry(&tar, '0', "zeros", NULL, data + 3000, 2 * M4);
+	pack_and_check(&t, &tar, &x);
+	j = toc_of(&x);
+	a = json_get(j, "entries");
+	assert_int_equal(json_len(a), 6);
+	for (size_t i = 0; i < 5; i++) {
+		assert_int_equal(number_of(json_at(a, i), "chunkSize"), want[i].size);
+		assert_string_equal(text_of(json_at(a, i), "chunkType"), want[i].type);
+	}
+	assert_false(
+		json_has(json_at(a, 5), "chunkSize")); /* one chunk alone has no chunk fields */
+	packed_fini(&x);
+	target_fini(&t);
+	free(data);
+}
+
+static void stays_plain(enum zstd_dialect dialect, const struct buf *tar, const char *why)
+{
+	struct target t = a_target(dialect);
+	struct packed x;
+
+	pack_and_check(&t, tar, &x);
+	assert_text_has(x.r.plain_reason, why);
+	assert_int_equal(x.r.annotations.n, 0);
+	packed_fini(&x);
+	target_fini(&t);
+}
+
+static void what_podman_would_refuse_stays_plain(void **state)
+{
+	scoped(buf_fini) struct buf twice = BUF_INIT(1 << 20), dots = BUF_INIT(1 << 20),
+				    after = BUF_INIT(1 << 20), whiteout = BUF_INIT(1 << 20),
+				    whiteout2 = BUF_INIT(1 << 20), link = BUF_INIT(1 << 20),
+				    empty = BUF_INIT(1 << 20), seven = BUF_INIT(1 << 20);
+
+	tar_file(&twice, "a", "1");
+	tar_file(&twice, "./a", "2");
+	stays_plain(DIALECT_PODMAN, &twice, "./a occurs twice");
+	tar_file(&dots, "a/../b", "1");
+	stays_plain(DIALECT_PODMAN, &dots, "holds \"..\"");
+	tar_file(&after, "a", "1");
+	tar_end(&after);
+	buf_add(&after, "garbage", 7, NULL);
+	stays_plain(DIALECT_PODMAN, &after, "bytes after the tar's end marker");
+	tar_file(&whiteout, "d/.wh.a", "");
+	tar_file(&whiteout, "d/a", "1");
+	stays_plain(DIALECT_PODMAN, &whiteout, "removed and made in the same layer");
+	tar_file(&whiteout2, "a", "1");
+	tar_file(&whiteout2, ".wh.a", "");
+	stays_plain(DIALECT_BOTH, &whiteout2, "removed and made in the same layer");
+	tar_entry(&link, '1', "b", "nowhere", NULL, 0);
+	stays_plain(DIALECT_PODMAN, &link, "not in this layer");
+	tar_entry(&seven, '7', "b", NULL, "x", 1);
+	stays_plain(DIALECT_PODMAN, &seven, "type 7");
+	tar_end(&empty);
+	stays_plain(DIALECT_BOTH, &empty, "the layer is empty");
+}
+
+static void some_layer(struct buf *tar)
+{
+	char name[64], *data = some_data(2 * M4);
+
+	for (int i = 0; i < 300; i++) {
+		snprintf(name, sizeof(name), "d%d/f%d", i % 17, i);
+		tar_entry(tar, '0', name, NULL, data + i, (size_t)(i * 7919 % 9000));
+	}
+	memset(data + 5000, 0, 100000);
+	tar_entry(tar, '0', "big", NULL, data, M4 + 777);
+	tar_entry(tar, '2', "link", "big", NULL, 0);
+	tar_entry(tar, '1', "hard", "big", NULL, 0);
+	tar_entry(tar, '5', "last/", NULL, NULL, 0);
+	tar_end(tar);
+	free(data);
+}
+
+static void same_bytes_with_1_2_and_7_compressors(void **state)
+{
+	const uint32_t threads[3] = {1, 2, 7};
+
+	for (int dialect = DIALECT_CONTAINERD; dialect <= DIALECT_BOTH; dialect++) {
+		struct target t = a_target((enum zstd_dialect)dialect);
+		scoped(buf_fini) struct buf tar = BUF_INIT(1 << 28);
+		struct packed x[3];
+		struct err e = {0};
+
+		some_layer(&tar);
+		for (int i = 0; i < 3; i++) {
+			if (pack(&t, threads[i], tar.data, tar.len, &x[i], &e) < 0)
+				fail_msg("%s", e.text);
+			assert_true(digest_eq(&x[i].d.digest, &x[0].d.digest));
+		}
+		if (check_packed(&t, &x[0], NULL, NULL, &e) < 0)
+			fail_msg("%s", e.text);
+		for (int i = 0; i < 3; i++)
+			packed_fini(&x[i]);
+		target_fini(&t);
+	}
+}
+
+static void one_blob_for_both_with_two_faces(void **state)
+{
+	static const char config[] =
+		"{\"architecture\":\"amd64\",\"os\":\"linux\",\"rootfs\":{\"type\":\"layers\","
+		"\"diff_ids\":["
+		"\"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"]}}";
+	struct target c = a_target(DIALECT_BOTH), p = a_target(DIALECT_BOTH);
+	scoped(buf_fini) struct buf tar = BUF_INIT(1 << 28);
+	char one[256], two[256];
+	struct packed x;
+	struct err e = {0};
+
+	p.zstdchunked.face = DIALECT_PODMAN;
+	zstdchunked_driver.identity(&c, one, sizeof(one));
+	zstdchunked_driver.identity(&p, two, sizeof(two));
+	assert_string_equal(one, two);
+	some_layer(&tar);
+	pack_and_check(&c, &tar, &x);
+	for (int i = 0; i < 2; i++) {
+		struct drv_image *im = NULL;
+		struct imageconfig cfg;
+		struct manifest m;
+		struct descriptor *l;
+
+		manifest_init(&m);
+		imageconfig_init(&cfg);
+		l = manifest_add_layer(&m);
+		assert_int_equal(imageconfig_parse(&cfg, config, strlen(config), &e), 0);
+		assert_int_equal(
+			zstdchunked_driver.image_open(&im, i ? &p : &c, &m, &cfg, NULL, &e), 0);
+		if (zstdchunked_driver.finish(im, &x.d, &x.r, 1, &m, &cfg, &e) < 0)
+			fail_msg("%s", e.text);
+		assert_int_equal(!annotations_get(&l->annotations, PODMAN_CHECKSUM), !i);
+		assert_int_equal(!annotations_get(&l->annotations, CONTAINERD_TOC_DIGEST), i);
+		/* Each face is checked by what it carries. */
+		annotations_copy(&x.d.annotations, &l->annotations);
+		if (check_packed(i ? &p : &c, &x, NULL, NULL, &e) < 0)
+			fail_msg("%s", e.text);
+		zstdchunked_driver.image_close(im);
+		manifest_fini(&m);
+		imageconfig_fini(&cfg);
+	}
+	packed_fini(&x);
+	target_fini(&c);
+	target_fini(&p);
+}
+
+static void the_check_refuses_what_is_not_the_same(void **state)
+{
+	for (int dialect = DIALECT_CONTAINERD; dialect <= DIALECT_BOTH; dialect++) {
+		struct target t = a_target((enum zstd_dialect)dialect);
+		scoped(buf_fini) struct buf tar = BUF_INIT(1 << 20), was = {0};
+		struct packed x;
+		unsigned refused = 0;
+
+		tar_file(&tar, "a", "hello hello hello");
+		tar_entry(&tar, '2', "s", "a", NULL, 0);
+		tar_file(&tar, "b", "world");
+		tar_end(&tar);
+		pack_and_check(&t, &tar, &x);
+		unpack_blob(&x, &was);
+		for (size_t i = 0; i < x.blob.len; i++) {
+			struct err e = {0};
+
+			x.blob.data[i] ^= 0x10;
+			if (check_packed(&t, &x, NULL, NULL, &e) == 0) {
+				scoped(buf_fini) struct buf is = {0};
+
+				unpack_blob(&x, &is);
+				assert_int_equal(is.len, was.len);
+				assert_memory_equal(is.data, was.data, was.len);
+			} else {
+				refused++;
+			}
+			x.blob.data[i] ^= 0x10;
+		}
+		assert_true(refused > x.blob.len * 9 / 10);
+		packed_fini(&x);
+		target_fini(&t);
+	}
+}
+
+static void footers_go_both_ways(void **state)
+{
+	uint8_t tail[ZSTD_SKIPPABLE + ZSTD_FOOTER_PODMAN];
+	struct err e = {0};
+
+	for (uint64_t at = 100; at < (uint64_t)1 << 40; at = at * 3 + 1)
+		for (int podman = 0; podman < 2; podman++) {
+			struct zstd_footer f = {.toc = {at, at / 2 + 1, 99},
+						.tarsplit = {at + 7, 5, 6}},
+					   back;
+			size_t n = footer_zstd(tail + ZSTD_SKIPPABLE, &f, podman);
+			uint64_t footer_at, size = 3 * at + 1000;
+
+			footer_skippable(tail, (uint32_t)n);
+			n += ZSTD_SKIPPABLE;
+			assert_int_equal(footer_zstd_parse(tail, n, size, &back, &footer_at, &e),
+					 0);
+			assert_int_equal(back.toc.at, at);
+			assert_int_equal(back.tarsplit.n, podman ? 5 : 0);
+			assert_int_equal(footer_at, size - n);
+			assert_int_equal(footer_zstd_parse(tail, n, at, &back, &footer_at, &e), -1);
+			for (size_t i = 0; i < n; i++) {
+				tail[i] ^= 0x80;
+				footer_zstd_parse(tail, n, size, &back, &footer_at,
+						  &e); /* must not crash */
+				tail[i] ^= 0x80;
+			}
+		}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(every_fixture_in_every_dialect),
+		T(podman_keeps_the_tar_and_tells_it_twice),
+		T(containerd_writes_no_end_of_archive),
+		T(chunks_end_where_the_rolling_sum_says),
+		T(holes_are_chunks_of_their_own),
+		T(what_podman_would_refuse_stays_plain),
+		T(same_bytes_with_1_2_and_7_compressors),
+		T(one_blob_for_both_with_two_faces),
+		T(the_check_refuses_what_is_not_the_same),
+		T(footers_go_both_ways),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
