@@ -85,7 +85,9 @@ static int by_digest(const void *pa, const void *pb)
 
 	if (r)
 		return r;
-	return a->blob->index < b->blob->index ? -1 : a->blob->index > b->blob->index;
+	if (a->blob->index != b->blob->index)
+		return a->blob->index < b->blob->index ? -1 : 1;
+	return a->index < b->index ? -1 : a->index > b->index;
 }
 
 static int list_chunks(struct rafs_layout *l, struct err *e)

@@ -192,8 +192,14 @@ static int read_blobs(struct reader *r, struct err *e)
 
 		if (check_id(device[i].id, i, r, e) < 0 || check_blob(r, &d[i], i, e) < 0)
 			return -1;
+		for (size_t k = 0; k < i; k++)
+			if (!memcmp(d[k].id, d[i].id, RAFS_ID_LEN))
+				return err_set(e, ERR_CORRUPT, "blobs %zu and %zu have one name", k,
+					       i);
 		b = rafs_add_blob(r->fs);
 		memcpy(b->id, d[i].id, RAFS_ID_LEN);
+		if (!b->id[0] || !str_utf8_valid(b->id, strlen(b->id)))
+			return err_set(e, ERR_CORRUPT, "blob %zu: its name is not UTF-8", i);
 		b->own = strspn(b->id, "x") == RAFS_ID_LEN;
 		b->chunk_size = le32_get(d[i].chunk_size);
 		b->chunk_count = le32_get(d[i].chunk_count);

@@ -75,11 +75,12 @@ static size_t xattr_find(const struct rafs_inode *i, uint8_t index, const char *
 
 const uint8_t *rafs_xattr(const struct rafs_inode *i, uint8_t index, const char *name, size_t *n)
 {
+	const struct v6_xattr *x;
 	size_t at = xattr_find(i, index, name);
-	const struct v6_xattr *x = (const void *)(i->xattr + at);
 
 	if (at >= i->xattr_n)
 		return NULL;
+	x = (const void *)(i->xattr + at);
 	*n = le16_get(x->value_len);
 	return (const uint8_t *)(x + 1) + x->name_len;
 }
