@@ -15,7 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	const uint8_t *end = memchr(p, '\n', n);
 	size_t line = end ? (size_t)(end - p) : n;
 	char *header = malloc(line + 1), code[64], message[201];
-	struct regerr_ask ask = {.what = ASK_MANIFEST_PUT, .host = "h", .repository = "a/b", .user = "u"};
+	struct regerr_ask ask = {
+		.what = ASK_MANIFEST_PUT, .host = "h", .repository = "a/b", .user = "u"};
 	struct challenges all = {.n = 0};
 
 	if (!header)
@@ -29,7 +30,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	p += end ? line + 1 : line;
 	n -= end ? line + 1 : line;
 	regerr_read((const char *)p, n, code, message);
-	if (strlen(code) >= 64 || strlen(message) > 200 || !str_utf8_valid(message, strlen(message)))
+	if (strlen(code) >= 64 || strlen(message) > 200 ||
+	    !str_utf8_valid(message, strlen(message)))
 		abort();
 	for (size_t i = 0; i < sizeof(statuses) / sizeof(*statuses); i++) {
 		struct err e = {0};

@@ -74,9 +74,9 @@ static void an_empty_challenge_is_none(void **state)
 
 static void parameters_come_in_any_order_and_case(void **state)
 {
-	const struct challenge *c = parsed(
-		"bEaReR Scope=\"repository:a/b:pull,push\" ,SERVICE = reg.io, error=\"x\",realm=\"https://r/t\"",
-		CHALLENGE_BEARER);
+	const struct challenge *c = parsed("bEaReR Scope=\"repository:a/b:pull,push\" ,SERVICE = "
+					   "reg.io, error=\"x\",realm=\"https://r/t\"",
+					   CHALLENGE_BEARER);
 
 	assert_string_equal(c->realm, "https://r/t");
 	assert_string_equal(c->service, "reg.io");
@@ -86,9 +86,11 @@ static void parameters_come_in_any_order_and_case(void **state)
 
 static void several_challenges_in_one_value_are_told_apart(void **state)
 {
-	assert_string_equal(parsed("Basic realm=\"a, Bearer realm=no\", Negotiate, Bearer realm=\"https://t\"",
-				   CHALLENGE_BEARER)->realm,
-			    "https://t");
+	assert_string_equal(
+		parsed("Basic realm=\"a, Bearer realm=no\", Negotiate, Bearer realm=\"https://t\"",
+		       CHALLENGE_BEARER)
+			->realm,
+		"https://t");
 	assert_int_equal(all.n, 3);
 	assert_string_equal(challenges_find(&all, CHALLENGE_BASIC)->realm, "a, Bearer realm=no");
 }
@@ -101,9 +103,9 @@ static void quoted_pairs_are_unquoted(void **state)
 
 static void the_first_of_two_equal_parameters_counts(void **state)
 {
-	assert_string_equal(parsed("Bearer realm=\"https://a\",realm=\"https://b\"",
-				   CHALLENGE_BEARER)->realm,
-			    "https://a");
+	assert_string_equal(
+		parsed("Bearer realm=\"https://a\",realm=\"https://b\"", CHALLENGE_BEARER)->realm,
+		"https://a");
 }
 
 static void garbage_ends(void **state)

@@ -74,8 +74,8 @@ static void without_files_there_is_none(void **state)
 
 static void auth_is_split_at_the_first_colon(void **state)
 {
-	put_file("config.json", "{\"auths\":{\"h.example:8443\":{\"auth\":\"dTpwOndpdGg6Y29sb25z\"}}}",
-		 0600);
+	put_file("config.json",
+		 "{\"auths\":{\"h.example:8443\":{\"auth\":\"dTpwOndpdGg6Y29sb25z\"}}}", 0600);
 	finds("h.example:8443", "u", "p:with:colons");
 	finds("h.example", NULL, NULL);
 }
@@ -99,9 +99,10 @@ static void podmans_file_is_read_after_dockers(void **state)
 }
 
 #define HELPER                                                                                     \
-	"#!/bin/sh\n[ \"$1\" = get ] || exit 9\nread -r server\ncase \"$server\" in\n"            \
-	"h.example) echo '{\"ServerURL\":\"h.example\",\"Username\":\"helped\",\"Secret\":\"s\"}';;\n" \
-	"t.example) echo '{\"Username\":\"<token>\",\"Secret\":\"idt\"}';;\n"                     \
+	"#!/bin/sh\n[ \"$1\" = get ] || exit 9\nread -r server\ncase \"$server\" in\n"             \
+	"h.example) echo "                                                                         \
+	"'{\"ServerURL\":\"h.example\",\"Username\":\"helped\",\"Secret\":\"s\"}';;\n"             \
+	"t.example) echo '{\"Username\":\"<token>\",\"Secret\":\"idt\"}';;\n"                      \
 	"broken.example) echo oops; exit 3;;\n"                                                    \
 	"*) echo 'credentials not found in native keychain'; exit 1;;\nesac\n"
 
@@ -109,7 +110,8 @@ static void a_helper_for_the_host_comes_first(void **state)
 {
 	put_file("docker-credential-fake", HELPER, 0755);
 	put_file("config.json",
-		 "{\"credHelpers\":{\"h.example\":\"fake\"},\"auths\":{\"h.example\":{\"auth\":\"dTpw\"}}}",
+		 "{\"credHelpers\":{\"h.example\":\"fake\"},\"auths\":{\"h.example\":{\"auth\":"
+		 "\"dTpw\"}}}",
 		 0600);
 	finds("h.example", "helped", "s");
 }
@@ -118,7 +120,8 @@ static void the_store_comes_before_auths_and_may_know_nothing(void **state)
 {
 	put_file("docker-credential-fake", HELPER, 0755);
 	put_file("config.json",
-		 "{\"credsStore\":\"fake\",\"auths\":{\"h.example\":{\"auth\":\"dTpw\"},\"other.example\":{"
+		 "{\"credsStore\":\"fake\",\"auths\":{\"h.example\":{\"auth\":\"dTpw\"},\"other."
+		 "example\":{"
 		 "\"auth\":\"dTpw\"}}}",
 		 0600);
 	finds("h.example", "helped", "s");
@@ -144,10 +147,11 @@ static void what_is_broken_says_which(void **state)
 	struct err e = {0};
 
 	put_file("docker-credential-fake", HELPER, 0755);
-	put_file("config.json",
-		 "{\"credHelpers\":{\"broken.example\":\"fake\",\"evil.example\":\"../../bin/sh\","
-		 "\"gone.example\":\"nosuchhelper\"},\"auths\":{\"bad.example\":{\"auth\":\"%%\"}}}",
-		 0600);
+	put_file(
+		"config.json",
+		"{\"credHelpers\":{\"broken.example\":\"fake\",\"evil.example\":\"../../bin/sh\","
+		"\"gone.example\":\"nosuchhelper\"},\"auths\":{\"bad.example\":{\"auth\":\"%%\"}}}",
+		0600);
 	assert_int_equal(credentials_find(&c, "broken.example", &e), -1);
 	assert_text_has(e.text, "docker-credential-fake: failed with status 3");
 	assert_null(strstr(e.text, "oops"));

@@ -75,7 +75,8 @@ static void harbors_refusals_have_their_own_words(void **state)
 		const char *text;
 	} cases[] = {
 		{"023-manifest-unknown-tag.txt", ASK_MANIFEST_GET, ERR_NOTFOUND, CLASS_FINAL,
-		 "h.example/payments/app:v1 not found at h.example: deleted since it was pushed, or "
+		 "h.example/payments/app:v1 not found at h.example: deleted since it was pushed, "
+		 "or "
 		 "the account may not see it"},
 		{"027-blob-unknown.txt", ASK_BLOB_GET, ERR_NOTFOUND, CLASS_FINAL,
 		 "sha256:0123 is named by the manifest but missing at h.example"},
@@ -135,7 +136,8 @@ static void statuses_have_their_classes(void **state)
 	   "rejected the manifest (405)");
 	is(set(ASK_MANIFEST_PUT, 415, "", NULL), ERR_UNSUPPORTED, CLASS_FINAL, "(415)");
 	is(set(ASK_BLOB_GET, 408, "", NULL), ERR_NET, CLASS_RETRY, "(408)");
-	is(set(ASK_BLOB_GET, 410, "", NULL), ERR_NOTFOUND, CLASS_FINAL, "is gone from h.example (410)");
+	is(set(ASK_BLOB_GET, 410, "", NULL), ERR_NOTFOUND, CLASS_FINAL,
+	   "is gone from h.example (410)");
 	is(set(ASK_UPLOAD, 413, "", NULL), ERR_LIMIT, CLASS_FINAL,
 	   "a proxy before h.example refuses bodies of 77 bytes");
 	is(set(ASK_UPLOAD, 500, "", NULL), ERR_NET, CLASS_RETRY,
@@ -157,7 +159,8 @@ static void retry_after_is_bounded(void **state)
 	assert_int_equal(set(ASK_UPLOAD, 429, "", "soon").retry_after_ms, 30000);
 	assert_int_equal(set(ASK_UPLOAD, 429, "", NULL).retry_after_ms, 30000);
 	assert_int_equal(set(ASK_UPLOAD, 503, "", "20").retry_after_ms, 20000);
-	is(set(ASK_UPLOAD, 429, "", "17"), ERR_BUSY, CLASS_WAIT, "limits our requests; next try at");
+	is(set(ASK_UPLOAD, 429, "", "17"), ERR_BUSY, CLASS_WAIT,
+	   "limits our requests; next try at");
 }
 
 static void bodies_of_every_kind_give_code_and_message(void **state)
@@ -171,7 +174,8 @@ static void bodies_of_every_kind_give_code_and_message(void **state)
 		{"{\"message\":\"top\"}", "", "top"},
 		{"{\"details\":\"incorrect username or password\"}", "",
 		 "incorrect username or password"},
-		{"<?xml version='1.0'?><Error><Code>InvalidRequest</Code><Message>Only one</Message>"
+		{"<?xml version='1.0'?><Error><Code>InvalidRequest</Code><Message>Only "
+		 "one</Message>"
 		 "</Error>",
 		 "InvalidRequest", "Only one"},
 		{"<html><head><title>502 Bad Gateway</title></head></html>", "", "502 Bad Gateway"},
@@ -224,9 +228,8 @@ static void no_login_is_said_only_where_none_is_configured(void **state)
 static int realm(const char *host, const char *base, const char *endpoint, const char *own_realm,
 		 bool plain, const char *asked, const char *want)
 {
-	struct source_settings s = {.host = (char *)host,
-				    .endpoint = (char *)endpoint,
-				    .realm = (char *)own_realm};
+	struct source_settings s = {
+		.host = (char *)host, .endpoint = (char *)endpoint, .realm = (char *)own_realm};
 	scoped_free char *url = NULL;
 	struct err e = {0};
 	bool own;
@@ -244,29 +247,37 @@ static void token_services_are_asked_only_where_they_belong(void **state)
 	const char *h = "h.example", *b = "https://h.example";
 
 	assert_int_equal(realm(h, b, NULL, NULL, false, "https://h.example/service/token",
-			       "https://h.example/service/token"), 0);
+			       "https://h.example/service/token"),
+			 0);
 	assert_int_equal(realm(h, b, NULL, NULL, false, "https://h.example:8443/t",
-			       "https://h.example:8443/t"), 0);
+			       "https://h.example:8443/t"),
+			 0);
 	assert_int_equal(realm(h, b, NULL, NULL, false, "https://evil.example/t", ""), -1);
 	assert_int_equal(realm(h, b, NULL, NULL, false, "https://h.example.evil/t", ""), -1);
-	assert_int_equal(realm(h, b, NULL, NULL, false, "https://h.example@evil.example/t", ""), -1);
+	assert_int_equal(realm(h, b, NULL, NULL, false, "https://h.example@evil.example/t", ""),
+			 -1);
 	assert_int_equal(realm(h, b, NULL, NULL, false, "http://h.example/t", ""), -1);
 	assert_int_equal(realm(h, b, NULL, NULL, false, "http://169.254.169.254/t", ""), -1);
 	assert_int_equal(realm(h, b, NULL, NULL, false, "file:///etc/passwd", ""), -1);
 	assert_int_equal(realm(h, b, NULL, NULL, false, "/relative", ""), -1);
 	assert_int_equal(realm(h, "http://h.example", NULL, NULL, true, "http://h.example/t",
-			       "http://h.example/t"), 0);
+			       "http://h.example/t"),
+			 0);
 	assert_int_equal(realm("docker.io", "https://registry-1.docker.io", NULL, NULL, false,
-			       "https://auth.docker.io/token", "https://auth.docker.io/token"), 0);
+			       "https://auth.docker.io/token", "https://auth.docker.io/token"),
+			 0);
 	assert_int_equal(realm(h, b, NULL, NULL, false, "https://auth.docker.io/token", ""), -1);
 	/* reached under another name: so is its token service */
 	assert_int_equal(realm(h, "http://core:80", "http://core:80", NULL, true,
-			       "https://h.example/service/token", "http://core:80/service/token"), 0);
+			       "https://h.example/service/token", "http://core:80/service/token"),
+			 0);
 	/* configured */
-	assert_int_equal(realm(h, b, NULL, "https://auth.example", false, "https://x.example/jwt/auth",
-			       "https://auth.example/jwt/auth"), 0);
-	assert_int_equal(realm(h, b, NULL, "https://auth.example/token", false, "https://x.example/j",
-			       "https://auth.example/token"), 0);
+	assert_int_equal(realm(h, b, NULL, "https://auth.example", false,
+			       "https://x.example/jwt/auth", "https://auth.example/jwt/auth"),
+			 0);
+	assert_int_equal(realm(h, b, NULL, "https://auth.example/token", false,
+			       "https://x.example/j", "https://auth.example/token"),
+			 0);
 }
 
 int main(void)
