@@ -33,6 +33,8 @@ enum {
 	PAUSE_MAX_MS = 3600 * 1000,
 };
 
+static const char event_log[] = REDIS_PREFIX "ev", wake_list[] = REDIS_PREFIX "wake";
+
 struct queue {
 	struct redis *redis;
 	const struct settings *settings;
@@ -1051,7 +1053,7 @@ static void read_events(struct op *o, uint64_t block_ms)
 	snprintf(limit, sizeof(limit), "%d", EVENTS);
 	redis_call(o->redis, block_ms + 2000, 8,
 		   (const char *const[]){"XREAD", "COUNT", limit, "BLOCK", block, "STREAMS",
-					 REDIS_PREFIX "ev", o->after},
+					 event_log, o->after},
 		   NULL, on_events, o);
 }
 
@@ -1098,13 +1100,13 @@ void queue_events(struct redis *blocking, const char *after_id, uint64_t block_m
 	str_copy(o->after, sizeof(o->after), after_id);
 	if (str_eq(after_id, "$"))
 		redis_call(blocking, 0, 6,
-			   (const char *const[]){"XREVRANGE", REDIS_PREFIX "ev", "+", "-", "COUNT",
+			   (const char *const[]){"XREVRANGE", event_log, "+", "-", "COUNT",
 						 "1"},
 			   NULL, on_newest, o);
 	else
 		redis_call(blocking, 0, 6,
 			   (const char *const[]){"XREAD", "COUNT", "1", "STREAMS",
-						 REDIS_PREFIX "ev", "0"},
+						 event_log, "0"},
 			   NULL, on_oldest, o);
 }
 
@@ -1125,5 +1127,5 @@ void queue_wait_hint(struct redis *blocking, uint64_t ms,
 	/* 0 would wait for ever, and a wait that never ends may miss a lost hint (queue.md §8) */
 	snprintf(seconds, sizeof(seconds), "%.3f", (double)(ms ? ms : 1) / 1000);
 	redis_call(blocking, ms + 2000, 3,
-		   (const char *const[]){"BLPOP", REDIS_PREFIX "wake", seconds}, NULL, on_hint, o);
+		   (const char *const[]){"BLPOP", wake_list, seconds}, NULL, on_hint, o);
 }

@@ -36,6 +36,8 @@ enum {
 	SAY_AGAIN_MS = 5000, /* the same failure in the log */
 };
 
+static const char meta_key[] = REDIS_PREFIX "meta";
+
 struct call {
 	TAILQ_ENTRY(call) next; /* while unanswered */
 	struct redis *redis;
@@ -226,7 +228,7 @@ static int send_call(struct redis *r, struct call *c)
 	argv[0] = c->evaled ? "EVAL" : "EVALSHA";
 	argv[1] = c->evaled ? scripts[c->script].text : r->sha[c->script];
 	argv[2] = "1";
-	argv[3] = REDIS_PREFIX "meta";
+	argv[3] = meta_key;
 	for (int i = 0; i < MORE; i++)
 		lens[i] = strlen(argv[i]);
 	for (size_t i = 0; i < c->argc; i++) {
@@ -583,7 +585,7 @@ static void on_open(void *arg)
 		shake(r, 3, (const char *[]){"CONFIG", "GET", "appendfsync"}, on_appendfsync);
 	snprintf(schema, sizeof(schema), "%d", SCHEMA);
 	shake(r, 5,
-	      (const char *[]){"EVAL", scripts[script_find("hello")].text, "1", REDIS_PREFIX "meta",
+	      (const char *[]){"EVAL", scripts[script_find("hello")].text, "1", meta_key,
 			       schema},
 	      on_hello);
 }
