@@ -154,6 +154,9 @@ $(BIN)/bench/%: $(O)/tests/bench/%.o $(LIBWORKER) $(LIBCOMMON)
 .PRECIOUS: $(O)/tests/bench/%.o
 bench-programs: $(BENCH)
 
+bench-queue: $(BIN)/accel-api-server $(BIN)/bench/queue
+	tests/bench/queue.sh
+
 model:
 	tests/models/run.sh
 
