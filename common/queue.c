@@ -1100,13 +1100,11 @@ void queue_events(struct redis *blocking, const char *after_id, uint64_t block_m
 	str_copy(o->after, sizeof(o->after), after_id);
 	if (str_eq(after_id, "$"))
 		redis_call(blocking, 0, 6,
-			   (const char *const[]){"XREVRANGE", event_log, "+", "-", "COUNT",
-						 "1"},
+			   (const char *const[]){"XREVRANGE", event_log, "+", "-", "COUNT", "1"},
 			   NULL, on_newest, o);
 	else
 		redis_call(blocking, 0, 6,
-			   (const char *const[]){"XREAD", "COUNT", "1", "STREAMS",
-						 event_log, "0"},
+			   (const char *const[]){"XREAD", "COUNT", "1", "STREAMS", event_log, "0"},
 			   NULL, on_oldest, o);
 }
 
@@ -1126,6 +1124,6 @@ void queue_wait_hint(struct redis *blocking, uint64_t ms,
 	o->on.hint = on;
 	/* 0 would wait for ever, and a wait that never ends may miss a lost hint (queue.md §8) */
 	snprintf(seconds, sizeof(seconds), "%.3f", (double)(ms ? ms : 1) / 1000);
-	redis_call(blocking, ms + 2000, 3,
-		   (const char *const[]){"BLPOP", wake_list, seconds}, NULL, on_hint, o);
+	redis_call(blocking, ms + 2000, 3, (const char *const[]){"BLPOP", wake_list, seconds}, NULL,
+		   on_hint, o);
 }

@@ -585,8 +585,7 @@ static void on_open(void *arg)
 		shake(r, 3, (const char *[]){"CONFIG", "GET", "appendfsync"}, on_appendfsync);
 	snprintf(schema, sizeof(schema), "%d", SCHEMA);
 	shake(r, 5,
-	      (const char *[]){"EVAL", scripts[script_find("hello")].text, "1", meta_key,
-			       schema},
+	      (const char *[]){"EVAL", scripts[script_find("hello")].text, "1", meta_key, schema},
 	      on_hello);
 }
 

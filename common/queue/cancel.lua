@@ -14,7 +14,7 @@ if f[1] == 'running' then
   end
   return {'OK', 'cancelling'}
 end
-if f[1] == 'ready' then unready(id, f[2], f[3], f[5]) end
+if f[1] == 'ready' then unready(id, f[2], f[3], f[5]) else call('ZREM', P .. 'delay', id) end
 call('HSET', rec, 'code', 'cancelled')
 put_text(id, 'e', 'cancelled')
 end_task(id, 'cancelled', false, f[3], f[4], 0)

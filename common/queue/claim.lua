@@ -3,17 +3,17 @@
 -- Replies: TASK id tok request attempt crashes enqueued deadline-in-ms ['replay'] | EMPTY due-in-ms or -1 | PAUSED
 local nonce = ARGV[2]
 
-local function answer(id, replay)
-  local f = call('HMGET', P .. 't:' .. id, 'tok', 'fl', 'crash', 'enq', 'dl')
-  return {'TASK', id, f[1], call('GET', P .. 'p:' .. id), tonumber(f[2] or '0') + 1, tonumber(f[3] or '0'),
-    tonumber(f[4]), tonumber(f[5]) - now, replay}
+-- f: tok fl crash enq dl
+local function answer(id, request, f, replay)
+  return {'TASK', id, f[1], request, tonumber(f[2] or '0') + 1, tonumber(f[3] or '0'), tonumber(f[4]),
+    tonumber(f[5]) - now, replay}
 end
 
 -- the reply to this very claim was lost: the same answer again
 local held = call('HGET', P .. 'claims', nonce)
 if held then
-  local f = call('HMGET', P .. 't:' .. held, 'st', 'own')
-  if f[1] == 'running' and f[2] == nonce then return answer(held, 'replay') end
+  local f = call('HMGET', P .. 't:' .. held, 'tok', 'fl', 'crash', 'enq', 'dl', 'st', 'own')
+  if f[6] == 'running' and f[7] == nonce then return answer(held, call('GET', P .. 'p:' .. held), f, 'replay') end
 end
 if call('HGET', KEYS[1], 'paused') == '1' then return {'PAUSED'} end
 
@@ -28,7 +28,7 @@ for i = 1, #due do
   end
 end
 
-local function take(id, band, ring, g, start, r, f)
+local function take(id, band, ring, g, start, r, f, request)
   local rec, rk = P .. 't:' .. id, P .. 'r:' .. band .. ':' .. g
   call('ZREM', rk, id)
   -- start-time fair queueing: served once, the group goes one unit back
@@ -41,15 +41,13 @@ local function take(id, band, ring, g, start, r, f)
   call('HSET', KEYS[1], 'V' .. band, start)
   call('HINCRBY', P .. 'run', r, 1)
   -- tok orders attempts, also across a failover that forgot some; own (the nonce) is the fence (I2)
-  local tok = math.max(tonumber(f[2]) + 1, us)
-  call('HSET', rec, 'st', 'running', 'own', nonce, 'tok', string.format('%.0f', tok), 'wk', ARGV[1],
-    'start', now)
-  call('HDEL', rec, 'q')
-  call('HINCRBY', rec, 'att', 1)
+  f[1] = string.format('%.0f', math.max(tonumber(f[1]) + 1, us))
+  call('HSET', rec, 'st', 'running', 'own', nonce, 'tok', f[1], 'wk', ARGV[1], 'start', now,
+    'att', tonumber(f[9]) + 1)
   call('ZADD', P .. 'lease', now + tonumber(ARGV[3]), id)
   call('HSET', P .. 'claims', nonce, id)
   event(id, 'running')
-  return answer(id)
+  return answer(id, request, f)
 end
 
 -- strict bands, but every 8th claim serves the lowest band first (no starvation)
@@ -66,25 +64,26 @@ for k = 0, 2 do
     if not id then
       call('ZREM', ring, g)
     else
-      local f = call('HMGET', P .. 't:' .. id, 'r', 'tok', 'st', 'dk')
-      if f[3] ~= 'ready' then -- an index entry without its record: step over it, or nothing would ever be claimed
+      local f = call('HMGET', P .. 't:' .. id, 'tok', 'fl', 'crash', 'enq', 'dl', 'r', 'st', 'dk', 'att')
+      local r, st, request = f[6], f[7], call('GET', P .. 'p:' .. id)
+      if st ~= 'ready' then -- an index entry without its record: step over it, or nothing would ever be claimed
         call('ZREM', rk, id)
-        if not f[3] then
+        if not st then
           call('ZREM', P .. 'work', id)
           call('ZREM', P .. 'all', id)
           count('lostrec')
         end
-      elseif call('EXISTS', P .. 'p:' .. id) == 0 then -- a record without its request
+      elseif not request then -- a record without its request
         call('ZREM', rk, id)
         call('HSET', P .. 't:' .. id, 'code', 'bug')
         put_text(id, 'e', "the request's record is gone from Redis")
-        end_task(id, 'failed', true, g, f[4], 0)
-      elseif free_slots(f[1]) <= 0 then -- the finish that frees a slot puts one group back
+        end_task(id, 'failed', true, g, f[8], 0)
+      elseif free_slots(r) <= 0 then -- the finish that frees a slot puts one group back
         call('ZREM', ring, g)
-        call('SADD', P .. 'park:' .. f[1], band .. ':' .. g)
-        call('SADD', P .. 'parked', f[1])
+        call('SADD', P .. 'park:' .. r, band .. ':' .. g)
+        call('SADD', P .. 'parked', r)
       else
-        return take(id, band, ring, g, start, f[1], f)
+        return take(id, band, ring, g, start, r, f, request)
       end
     end
   end

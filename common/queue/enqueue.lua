@@ -55,25 +55,26 @@ if cur then
 end
 
 if call('ZCARD', P .. 'work') + call('ZCARD', P .. 'delay') >= tonumber(ARGV[7]) then return {'FULL'} end
-if tonumber(call('HGET', P .. 'grp', g) or '0') >= tonumber(ARGV[8]) then return {'FULLG'} end
+if call('HINCRBY', P .. 'grp', g, 1) > tonumber(ARGV[8]) then
+  call('HINCRBY', P .. 'grp', g, -1)
+  return {'FULLG'}
+end
 
-local seq = call('INCR', P .. 'seq')
+local seq = call('INCR', P .. 'seq') -- also the count of all that were ever accepted
 local delay = tonumber(ARGV[9])
 local st = delay > 0 and 'delayed' or 'ready'
 -- every field stays within 64 bytes, so that the hash stays a listpack; the request is a key of its own
-call('HSET', P .. 't:' .. id, 'st', st, 'v', 1, 'b', band, 'g', g, 'r', r, 'dk', dk, 'seq', seq, 'tok', 0,
+call('HSET', P .. 't:' .. id, 'st', st, 'v', 1, 'b', band, 'q', band, 'g', g, 'r', r, 'dk', dk, 'seq', seq, 'tok', 0,
   'att', 0, 'max', ARGV[10], 'enq', now, 'dl', now + tonumber(ARGV[12]), 'n', #ARGV[6])
 if ARGV[13] ~= '' then call('HSET', P .. 't:' .. id, 'parent', ARGV[13]) end
 call('SET', P .. 'p:' .. id, ARGV[6])
 call('SET', P .. 'd:' .. dk, id)
 call('ZADD', P .. 'all', string.format('%.3f', us / 1000), id) -- finer than ms: the list is in order of arrival
-call('HINCRBY', P .. 'grp', g, 1)
-count('accepted')
 if delay > 0 then
   call('HSET', P .. 't:' .. id, 'wait', '1')
   call('ZADD', P .. 'delay', now + delay, id)
 else
-  make_ready(id, band, g, r, seq, now)
+  stand_in_line(id, band, g, r, seq, now)
 end
 event(id, st)
 return {'OK', id}

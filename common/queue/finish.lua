@@ -7,7 +7,7 @@ local id, nonce, oc = ARGV[1], ARGV[2], ARGV[3]
 local rec = P .. 't:' .. id
 local known = {done = 1, failed = 1, cancelled = 1, retry = 1, release = 1, wait = 1, crashed = 1}
 if not known[oc] then return {'BAD', oc} end
-local f = call('HMGET', rec, 'st', 'own', 'r', 'g', 'b', 'dk', 'max', 'cxl', 'pub', 'dl', 'seq', 'enq', 'fn', 'fo')
+local f = call('HMGET', rec, 'st', 'own', 'r', 'g', 'b', 'dk', 'max', 'cxl', 'pub', 'dl', 'seq', 'enq', 'fn', 'fo', 'code')
 if not f[1] then return {'GONE'} end
 -- I2, I3: only the running attempt's nonce may end it, and only once; the same call again gets the same answer
 if f[1] ~= 'running' or f[2] ~= nonce then
@@ -45,34 +45,41 @@ if oc == 'retry' or oc == 'crashed' or oc == 'wait' or oc == 'release' then
 end
 
 add_attempt(id, ARGV[11])
-if oc == 'release' and st == 'ready' then
-  count('release')
-elseif st == 'cancelled' then
-  call('HSET', rec, 'code', 'cancelled')
-  put_text(id, 'e', 'cancelled')
-else
-  if ARGV[4] ~= '' then call('HSET', rec, 'code', ARGV[4]) else call('HDEL', rec, 'code') end
-  put_text(id, 'e', ARGV[5])
+local code, reason = ARGV[4], ARGV[5]
+if st == 'cancelled' then code, reason = 'cancelled', 'cancelled' end
+local set = {'fn', nonce, 'fo', oc .. ':' .. st}
+if oc ~= 'release' or st ~= 'ready' then
+  if code ~= '' then
+    set[#set + 1] = 'code'
+    set[#set + 1] = code
+  elseif f[15] then
+    call('HDEL', rec, 'code')
+  end
+  put_text(id, 'e', reason)
 end
-call('HSET', rec, 'fn', nonce, 'fo', oc .. ':' .. st)
 
 if st == 'delayed' then
-  call('HSET', rec, 'st', 'delayed')
+  call('HSET', rec, 'st', 'delayed', 'own', '', unpack(set))
   if oc == 'retry' then call('HDEL', rec, 'wait') else call('HSET', rec, 'wait', '1') end
   call('ZREM', P .. 'work', id)
   call('ZADD', P .. 'delay', math.max(now, math.min(now + delay, deadline)), id) -- one more try at the deadline
   count(oc)
   event(id, 'delayed')
 elseif st == 'ready' then
+  call('HSET', rec, unpack(set))
   make_ready(id, lane, g, r, f[11], f[12])
-  if oc == 'crashed' then count('crashed') end
+  count(oc)
   event(id, 'ready')
 else
-  if ARGV[9] ~= '0' then call('HSET', rec, 'ss', ARGV[9]) end
-  if ARGV[10] ~= '0' then call('HSET', rec, 'ts', ARGV[10]) end
-  if ARGV[8] == '1' then call('HSET', rec, 'skip', '1') end
+  if ARGV[9] ~= '0' then set[#set + 1] = 'ss' set[#set + 1] = ARGV[9] end
+  if ARGV[10] ~= '0' then set[#set + 1] = 'ts' set[#set + 1] = ARGV[10] end
+  if ARGV[8] == '1' then set[#set + 1] = 'skip' set[#set + 1] = '1' end
+  call('HSET', rec, unpack(set))
   if ARGV[12] ~= '' then put_text(id, 'r', ARGV[12]) end
-  end_task(id, st, dead, g, dk, tonumber(ARGV[7]))
-  evict(14, 4)
+  local n = end_task(id, st, dead, g, dk, tonumber(ARGV[7]))
+  -- by count at once, by age and bytes now and then (and in tick)
+  if n % 8 == 0 or call('ZCARD', P .. 'fin') > tonumber(ARGV[14]) or call('ZCARD', P .. 'dead') > tonumber(ARGV[16]) then
+    evict(14, 4)
+  end
 end
 return {'OK', st}

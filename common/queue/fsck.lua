@@ -59,7 +59,8 @@ if index == 'sums' then
       if repair then call('HSET', P .. 'grp', g, n) end
     end
   end
-  local c = call('HMGET', P .. 'cnt', 'accepted', 'done', 'failed', 'cancelled', 'lostrec')
+  local c = call('HMGET', P .. 'cnt', 'v', 'done', 'failed', 'cancelled', 'lostrec')
+  c[1] = call('GET', P .. 'seq') -- every accepted task has one
   for i = 1, 5 do c[i] = tonumber(c[i] or '0') end
   if c[1] ~= open + c[2] + c[3] + c[4] + c[5] then
     found('accepted ' .. c[1] .. ' is not open ' .. open .. ' + done ' .. c[2] .. ' + failed ' .. c[3] ..

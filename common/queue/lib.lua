@@ -22,25 +22,30 @@ local function free_slots(r)
   return tonumber(l[1] or l[2] or '16') - tonumber(call('HGET', P .. 'run', r) or '0')
 end
 
--- group g has ready work in band b: onto the ring, or beside it until its registry has a slot
+-- group g has ready work in band b: onto the ring, or beside it until its registry has a slot.  One that is on the
+-- ring stays there: claim parks it when it finds no slot.
 local function offer(b, g, r)
-  if free_slots(r) > 0 then
-    call('ZADD', P .. 'ring:' .. b, 'NX', virtual(b), g)
-    call('SREM', P .. 'park:' .. r, b .. ':' .. g)
-    hint()
-  else
-    call('ZREM', P .. 'ring:' .. b, g)
-    call('SADD', P .. 'park:' .. r, b .. ':' .. g)
-    call('SADD', P .. 'parked', r)
+  local ring = P .. 'ring:' .. b
+  if not call('ZSCORE', ring, g) then
+    if free_slots(r) <= 0 then
+      call('SADD', P .. 'park:' .. r, b .. ':' .. g)
+      call('SADD', P .. 'parked', r)
+      return
+    end
+    call('ZADD', ring, virtual(b), g)
   end
+  hint()
 end
 
--- q: the band it waits in (0 in the recovery lane), whatever its own band b is
-local function make_ready(id, q, g, r, seq, enq)
-  call('HSET', P .. 't:' .. id, 'st', 'ready', 'q', q)
+-- into the line of its group; q: the band it waits in (0 in the recovery lane), whatever its own band b is
+local function stand_in_line(id, q, g, r, seq, enq)
   call('ZADD', P .. 'work', enq, id)
   call('ZADD', P .. 'r:' .. q .. ':' .. g, seq, id)
   offer(q, g, r)
+end
+local function make_ready(id, q, g, r, seq, enq)
+  call('HSET', P .. 't:' .. id, 'st', 'ready', 'q', q, 'own', '')
+  stand_in_line(id, q, g, r, seq, enq)
 end
 
 -- takes a ready task out of line; an emptied group leaves ring and park, or a slot that gets free would
@@ -59,10 +64,7 @@ local function unpark(r, n)
   for _ = 1, n + 8 do
     if n <= 0 then return end
     local pk = call('SPOP', P .. 'park:' .. r)
-    if not pk then
-      call('SREM', P .. 'parked', r)
-      return
-    end
+    if not pk then return end -- tick takes r off the list of parked
     local b, g = string.sub(pk, 1, 1), string.sub(pk, 3)
     if call('ZCARD', P .. 'r:' .. b .. ':' .. g) > 0 then
       call('ZADD', P .. 'ring:' .. b, 'NX', virtual(b), g)
@@ -72,14 +74,13 @@ local function unpark(r, n)
   end
 end
 
--- an attempt ends, however it does: own is cleared in the step that makes the task claimable (I2)
+-- an attempt ends, however it does; the caller clears own in the same step (I2)
 local function leave_running(id, nonce, r)
   call('ZREM', P .. 'lease', id)
   call('HDEL', P .. 'claims', nonce)
-  call('HSET', P .. 't:' .. id, 'own', '')
   call('HDEL', P .. 't:' .. id, 'pub', 'tk', 'prog')
   if call('HINCRBY', P .. 'run', r, -1) <= 0 then call('HDEL', P .. 'run', r) end
-  if free_slots(r) > 0 then unpark(r, 1) end
+  if call('SCARD', P .. 'park:' .. r) > 0 and free_slots(r) > 0 then unpark(r, 1) end
 end
 
 local function close_group(g)
@@ -89,14 +90,13 @@ end
 -- texts beside the record: e reason, a attempts (a JSON object a line), r result
 local function put_text(id, field, text)
   local x = P .. 'x:' .. id
-  local old = call('HGET', x, field)
-  local more = #text - (old and #old or 0)
   if text == '' then
-    if old then call('HDEL', x, field) end
-  else
-    call('HSET', x, field, text)
+    call('HDEL', x, field)
+    return -- n keeps what it was: it is an estimate
   end
-  if more ~= 0 then call('HINCRBY', P .. 't:' .. id, 'n', more) end
+  local old = call('HGET', x, field)
+  call('HSET', x, field, text)
+  if not old or #text ~= #old then call('HINCRBY', P .. 't:' .. id, 'n', #text - (old and #old or 0)) end
 end
 
 local function add_attempt(id, line)
@@ -111,12 +111,11 @@ local function add_attempt(id, line)
 end
 
 -- The one way to an end: record, indexes, dedup key, counts.  The task is no longer running.
--- fresh: ms for which a done task still answers its dedup key.
+-- fresh: ms for which a done task still answers its dedup key.  Returns how many ended so before.
 local function end_task(id, st, dead, g, dk, fresh)
   local rec = P .. 't:' .. id
   call('ZREM', P .. 'work', id)
-  call('ZREM', P .. 'delay', id)
-  call('HSET', rec, 'st', st, 'fin', now)
+  call('HSET', rec, 'st', st, 'fin', now, 'own', '')
   call('HDEL', rec, 'cxl', 'wait', 'q')
   if dead then call('HSET', rec, 'dead', '1') count('dead') end
   call('ZADD', P .. (dead and 'dead' or 'fin'), now, id)
@@ -128,8 +127,8 @@ local function end_task(id, st, dead, g, dk, fresh)
   end
   close_group(g)
   count('bytes', tonumber(call('HGET', rec, 'n') or '0') + 700)
-  count(st)
   event(id, st)
+  return call('HINCRBY', P .. 'cnt', st, 1)
 end
 
 local function drop_task(id, index)

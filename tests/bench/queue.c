@@ -1,9 +1,11 @@
-/* tests/bench/queue.c - the load of `make bench-queue`: one process, one loop, against a running API server and Redis.
+/* tests/bench/queue.c - the load of `make bench-queue`: one process, one loop, against a running
+ * API server and Redis.
  *
  *   queue CONFIG PORT SECONDS REDIS-PID API-PID
- * The same configuration as the server's; PORT of its HTTP listener; SECONDS of each webhook row.  Prints a
- * table: webhooks by connections, claim + finish by calls in flight, pickup by idle workers, killed worker; with the
- * CPU that Redis and the API server spent on each, which says more than rates where cores are shared. */
+ * The same configuration as the server's; PORT of its HTTP listener; SECONDS of each webhook row.
+ * Prints a table: webhooks by connections, claim + finish by calls in flight, pickup by idle
+ * workers, killed worker; with the CPU that Redis and the API server spent on each, which says more
+ * than rates where cores are shared. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -34,7 +36,7 @@ static struct {
 	struct queue *queue;
 	struct sockaddr_in api;
 	uint64_t seconds, serial;
-	char run[9]; /* makes names of this run new */
+	char run[9];   /* makes names of this run new */
 	float *sample; /* ms */
 	size_t n;
 	uint64_t bad, until_ns;
@@ -74,7 +76,8 @@ static double cpu_of(int pid)
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
 	f = fopen(path, "r");
-	if (!f || fscanf(f, "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &kernel) != 2)
+	if (!f || fscanf(f, "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user,
+			 &kernel) != 2)
 		user = kernel = 0;
 	if (f)
 		fclose(f);
@@ -133,16 +136,21 @@ static void post(struct client *c)
 	char body[1024], text[1536];
 	uint64_t k = b.serial++;
 	int n = snprintf(body, sizeof(body),
-			 "{\"type\":\"PUSH_ARTIFACT\",\"occur_at\":1700000000,\"operator\":\"bench\",\"event_data\":{"
-			 "\"resources\":[{\"digest\":\"sha256:%08llx%056d\",\"tag\":\"%llu\",\"resource_url\":"
-			 "\"h.example/t%llu/img%s:%llu\"}],\"repository\":{\"date_created\":1700000000,\"name\":"
-			 "\"img%s\",\"namespace\":\"t%llu\",\"repo_full_name\":\"t%llu/img%s\",\"repo_type\":"
+			 "{\"type\":\"PUSH_ARTIFACT\",\"occur_at\":1700000000,\"operator\":"
+			 "\"bench\",\"event_data\":{"
+			 "\"resources\":[{\"digest\":\"sha256:%08llx%056d\",\"tag\":\"%llu\","
+			 "\"resource_url\":"
+			 "\"h.example/t%llu/"
+			 "img%s:%llu\"}],\"repository\":{\"date_created\":1700000000,\"name\":"
+			 "\"img%s\",\"namespace\":\"t%llu\",\"repo_full_name\":\"t%llu/"
+			 "img%s\",\"repo_type\":"
 			 "\"private\"}}}",
-			 (unsigned long long)k, 0, (unsigned long long)k, (unsigned long long)(k % 16), b.run,
-			 (unsigned long long)k, b.run, (unsigned long long)(k % 16), (unsigned long long)(k % 16),
-			 b.run);
+			 (unsigned long long)k, 0, (unsigned long long)k,
+			 (unsigned long long)(k % 16), b.run, (unsigned long long)k, b.run,
+			 (unsigned long long)(k % 16), (unsigned long long)(k % 16), b.run);
 	int len = snprintf(text, sizeof(text),
-			   "POST /api/v1/conversions HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+			   "POST /api/v1/conversions HTTP/1.1\r\nHost: bench\r\nContent-Type: "
+			   "application/json\r\n"
 			   "Content-Length: %d\r\n\r\n%s",
 			   n, body);
 
@@ -221,7 +229,8 @@ static void webhooks(size_t connections)
 	for (size_t i = 0; i < connections; i++)
 		client_close(&c[i]);
 	free(c);
-	snprintf(name, sizeof(name), "webhooks, %zu connection%s", connections, connections > 1 ? "s" : "");
+	snprintf(name, sizeof(name), "webhooks, %zu connection%s", connections,
+		 connections > 1 ? "s" : "");
 	row(name, (double)b.n / s);
 }
 
@@ -242,16 +251,19 @@ static void fill_one(struct filler *f)
 	struct task_request rq;
 	uint64_t k = b.serial++;
 
-	snprintf(ref, sizeof(ref), "h.example/t%llu/img%s:%llu@sha256:%08llx%056d", (unsigned long long)(k % 16), b.run,
-		 (unsigned long long)k, (unsigned long long)k, 0);
-	if (imageref_parse(&source, ref, NULL) < 0 || !(rule = rules_find(&b.settings->rules, &source)) ||
+	snprintf(ref, sizeof(ref), "h.example/t%llu/img%s:%llu@sha256:%08llx%056d",
+		 (unsigned long long)(k % 16), b.run, (unsigned long long)k, (unsigned long long)k,
+		 0);
+	if (imageref_parse(&source, ref, NULL) < 0 ||
+	    !(rule = rules_find(&b.settings->rules, &source)) ||
 	    task_request_from_rule(&rq, &source, ref, rule, "", TRIGGER_EVENT, "bench", NULL) < 0)
 		die("no rule for the image");
 	task_new_id(id);
 	f->from_ns = clock_mono_ns();
-	queue_enqueue(b.queue,
-		      &(struct enqueue){.id = id, .request = &rq, .band = BAND_EVENT, .fresh_ms = 600000}, on_filled,
-		      f);
+	queue_enqueue(
+		b.queue,
+		&(struct enqueue){.id = id, .request = &rq, .band = BAND_EVENT, .fresh_ms = 600000},
+		on_filled, f);
 	task_request_fini(&rq);
 }
 
@@ -322,7 +334,11 @@ static void on_claimed(const struct claimed *c, const struct err *e, void *arg)
 		return;
 	}
 	memcpy(s->id, c->id, TASK_ID);
-	s->f = (struct finish){.id = s->id, .nonce = s->nonce, .outcome = OUT_DONE, .source_size = 1, .target_size = 1,
+	s->f = (struct finish){.id = s->id,
+			       .nonce = s->nonce,
+			       .outcome = OUT_DONE,
+			       .source_size = 1,
+			       .target_size = 1,
 			       .result_json = "{\"targets\":[]}"};
 	queue_finish(b.queue, &s->f, on_finished, s);
 }
@@ -413,7 +429,8 @@ static void drain(void)
 	}
 }
 
-/* ---- pickup: idle workers, each with its two connections; POST sent -> task in a worker's hands */
+/* ---- pickup: idle workers, each with its two connections; POST sent -> task in a worker's hands
+ */
 
 struct idle {
 	struct redis *redis, *blocking;
@@ -429,7 +446,8 @@ static bool stopping;
 
 static void idle_wait(struct idle *w);
 
-static void on_idle_finished(enum finish_outcome o, enum task_state now, const struct err *e, void *arg)
+static void on_idle_finished(enum finish_outcome o, enum task_state now, const struct err *e,
+			     void *arg)
 {
 	if (!stopping)
 		idle_wait(arg);
@@ -507,8 +525,10 @@ static void pickup(size_t workers)
 	ready_connections = picked = 0;
 	stopping = false;
 	for (size_t i = 0; i < workers; i++) {
-		if (redis_open(&w[i].redis, b.loop, b.settings, "bench", on_ready, NULL, NULL) < 0 ||
-		    redis_open(&w[i].blocking, b.loop, b.settings, "bench", on_ready, NULL, NULL) < 0)
+		if (redis_open(&w[i].redis, b.loop, b.settings, "bench", on_ready, NULL, NULL) <
+			    0 ||
+		    redis_open(&w[i].blocking, b.loop, b.settings, "bench", on_ready, NULL, NULL) <
+			    0)
 			die("no connection to Redis");
 		w[i].queue = queue_new(w[i].redis, b.settings);
 	}
@@ -592,7 +612,8 @@ static void killed(void)
 	}
 	last_sign_ns = clock_mono_ns();
 	loop_run(b.loop, NULL);
-	ticking = loop_timer(b.loop, b.settings->queue.tick_ms, b.settings->queue.tick_ms, ask_again, &s);
+	ticking = loop_timer(b.loop, b.settings->queue.tick_ms, b.settings->queue.tick_ms,
+			     ask_again, &s);
 	loop_run(b.loop, NULL);
 	loop_timer_freep(&ticking);
 	snprintf(name, sizeof(name), "killed worker -> runs again, lease %.1f s",
