@@ -36,6 +36,7 @@
 #include <event2/listener.h>
 #include <event2/util.h>
 
+#include "common/buf.h"
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/httpframe.h"
@@ -52,7 +53,8 @@ enum {
 	FLUSH_MS = 60000,      /* a reply must be taken within */
 	BODIES_AT_ONCE =
 		64 << 20, /* bytes of all unanswered bodies together, and four times max_body */
-	QUERY_MAX = 32,	  /* parameters looked at */
+	REPLY_HEADERS = 32 << 10, /* headers of one reply beside ours */
+	QUERY_MAX = 32,		  /* parameters looked at */
 	PEER_BUCKETS = 1024,
 	BACKLOG = 1024,
 };
@@ -109,8 +111,8 @@ struct request {
 	bool is_unix, loopback;
 	uid_t uid;
 	uint64_t start_ns;
-	struct evbuffer *headers;
-	bool handed, streaming;
+	struct buf headers; /* of the reply, whole lines */
+	bool handed;
 	int status;
 	uint64_t out_bytes;
 	void (*on_close)(struct request *q, void *arg);
@@ -152,6 +154,7 @@ static struct request *request_new(struct conn *c)
 	q->h = c->h;
 	q->c = c;
 	httpframe_init(&q->f, c->h->o.max_header, c->h->o.max_body);
+	buf_init(&q->headers, REPLY_HEADERS);
 	str_copy(q->peer, sizeof(q->peer), c->name);
 	q->is_unix = c->is_unix;
 	q->loopback = c->loopback;
@@ -170,8 +173,7 @@ static void request_free(struct request *q)
 		free(q->query[i].value);
 	}
 	free(q->path);
-	if (q->headers)
-		evbuffer_free(q->headers);
+	buf_fini(&q->headers);
 	httpframe_fini(&q->f);
 	free(q);
 }
@@ -1066,22 +1068,28 @@ void httpd_freep(struct httpd **hp)
 
 void reply_header(struct request *q, const char *name, const char *value)
 {
-	if (!q->headers)
-		q->headers = evbuffer_new();
-	evbuffer_add_printf(q->headers, "%s: ", name);
-	for (const char *p = value; *p; p++) /* no value may end its line */
-		evbuffer_add(q->headers, (unsigned char)*p < 0x20 || *p == 0x7f ? " " : p, 1);
-	evbuffer_add(q->headers, "\r\n", 2);
+	size_t at = q->headers.len + strlen(name) + 2;
+
+	if (buf_addf(&q->headers, NULL, "%s: %s\r\n", name, value) < 0)
+		return;
+	for (char *p = q->headers.data + at; p < q->headers.data + q->headers.len - 2; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = ' '; /* no value may end its line */
 }
 
-static void start_reply(struct request *q, struct evbuffer *out, int status, const char *type)
+/* The head of a reply up to the last line, which says how long the body is. */
+static void start_reply(struct request *q, struct evbuffer *out, int status, const char *type,
+			const char *last)
 {
-	evbuffer_add_printf(out, "HTTP/1.1 %d %s\r\n", status, reason(status));
-	if (type)
-		evbuffer_add_printf(out, "Content-Type: %s\r\n", type);
-	evbuffer_add_printf(out, "Date: %s\r\n", http_date(q->h));
-	if (q->headers)
-		evbuffer_add_buffer(out, q->headers);
+	scoped(buf_fini) struct buf b = BUF_INIT(REPLY_HEADERS + 1024);
+
+	buf_reserve(&b, 500, NULL);
+	buf_addf(&b, NULL, "HTTP/1.1 %d %s\r\n%s%s%sDate: %s\r\n", status, reason(status),
+		 type ? "Content-Type: " : "", type ? type : "", type ? "\r\n" : "",
+		 http_date(q->h));
+	buf_add(&b, q->headers.data, q->headers.len, NULL);
+	buf_add_str(&b, last, NULL);
+	evbuffer_add(out, b.data, b.len);
 }
 
 static const char *connection_line(const struct conn *c, const struct request *q)
@@ -1111,14 +1119,15 @@ static void end(struct request *q)
 void reply(struct request *q, int status, const char *content_type, const void *body, size_t n)
 {
 	struct evbuffer *out;
+	char last[100];
 
 	q->status = status;
 	q->out_bytes = n;
 	if (q->c) {
 		out = bufferevent_get_output(q->c->bev);
-		start_reply(q, out, status, content_type);
-		evbuffer_add_printf(out, "Content-Length: %zu\r\n%s\r\n", n,
-				    connection_line(q->c, q));
+		snprintf(last, sizeof(last), "Content-Length: %zu\r\n%s\r\n", n,
+			 connection_line(q->c, q));
+		start_reply(q, out, status, content_type, last);
 		if (strcmp(q->f.method, "HEAD") != 0 && n)
 			evbuffer_add(out, body, n);
 	}
@@ -1128,18 +1137,17 @@ void reply(struct request *q, int status, const char *content_type, const void *
 void reply_start(struct request *q, int status, const char *content_type)
 {
 	struct evbuffer *out;
+	char last[100];
 
 	q->status = status;
-	q->streaming = true;
 	if (!q->c)
 		return;
 	out = bufferevent_get_output(q->c->bev);
-	start_reply(q, out, status, content_type);
 	if (q->f.minor == 0)
 		q->c->close = true; /* the end of the connection is the end of the body */
-	else
-		evbuffer_add_printf(out, "Transfer-Encoding: chunked\r\n");
-	evbuffer_add_printf(out, "%s\r\n", connection_line(q->c, q));
+	snprintf(last, sizeof(last), "%s%s\r\n", q->f.minor ? "Transfer-Encoding: chunked\r\n" : "",
+		 connection_line(q->c, q));
+	start_reply(q, out, status, content_type, last);
 }
 
 int reply_piece(struct request *q, const void *p, size_t n)

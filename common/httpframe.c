@@ -5,7 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { METHOD_MAX = 16 };
+enum { METHOD_MAX = 16, HEAD_FIRST = 1000 };
 /* Steps of a chunked body. */
 enum {
 	CHUNK_SIZE,
@@ -23,6 +23,8 @@ void httpframe_init(struct httpframe *f, size_t max_header, size_t max_body)
 	f->max_header = max_header;
 	f->max_body = max_body;
 	buf_init(&f->head, max_header);
+	if (max_header >= HEAD_FIRST)
+		buf_reserve(&f->head, HEAD_FIRST, NULL);
 	buf_init(&f->body, max_body);
 }
 
@@ -270,31 +272,46 @@ static bool parse_head(struct httpframe *f)
 	return check_host(f) && check_body(f);
 }
 
+/* Bytes that may stand inside a line. */
+static size_t plain_bytes(const char *p, size_t n)
+{
+	size_t i = 0;
+
+	while (i < n && (((unsigned char)p[i] >= 0x20 && p[i] != 0x7f) || p[i] == '\t'))
+		i++;
+	return i;
+}
+
+/* A whole line is in: the last byte was its LF.  true: the head is complete, or bad. */
+static bool head_line(struct httpframe *f)
+{
+	if (f->head.len - f->line != 2) {
+		f->line = f->head.len;
+		return false;
+	}
+	if (f->line == 0)
+		bad(f, 400, "an empty line before the request line");
+	else
+		parse_head(f);
+	return true;
+}
+
 static size_t feed_head(struct httpframe *f, const char *p, size_t n)
 {
-	for (size_t i = 0; i < n; i++) {
-		unsigned char c = (unsigned char)p[i];
+	for (size_t i = 0; i < n;) {
 		bool after_cr = f->head.len > 0 && f->head.data[f->head.len - 1] == '\r';
+		size_t k = after_cr ? 0 : plain_bytes(p + i, n - i);
+		char c = p[i];
 
-		if (after_cr != (c == '\n'))
-			bad(f, 400,
-			    c == '\n' ? "a line that ends in a bare LF" : "a CR without LF");
-		else if ((c < 0x20 && c != '\r' && c != '\n' && c != '\t') || c == 0x7f)
+		if (!k && after_cr != (c == '\n'))
+			bad(f, 400, after_cr ? "a CR without LF" : "a line that ends in a bare LF");
+		else if (!k && c != '\r' && c != '\n')
 			bad(f, 400, "a control byte in the header");
-		else if (buf_add_char(&f->head, (char)c, NULL) < 0)
+		else if (buf_add(&f->head, p + i, k ? k : 1, NULL) < 0)
 			bad(f, 431, "the header is larger than server.max_header");
-		if (f->state == FRAME_BAD)
-			return i + 1;
-		if (c != '\n')
-			continue;
-		if (f->head.len - f->line == 2) { /* an empty line */
-			if (f->line == 0)
-				bad(f, 400, "an empty line before the request line");
-			else
-				parse_head(f);
-			return i + 1;
-		}
-		f->line = f->head.len;
+		i += k ? k : 1;
+		if (f->state == FRAME_BAD || (!k && c == '\n' && head_line(f)))
+			return i;
 	}
 	return n;
 }

@@ -157,6 +157,9 @@ static struct child *child_of(struct family *f, const char *const *values)
 	struct child *c;
 	uint32_t hash;
 
+	c = find(f, values, hash_of(f, values)); /* nearly always */
+	if (c)
+		return c;
 	for (size_t i = 0; i < f->n_labels; i++) {
 		str_copy(cut[i], sizeof(cut[i]), values[i]);
 		clean[i] = cut[i];
