@@ -470,9 +470,7 @@ static void *convert_thread(void *arg)
 	convert_result_init(&r);
 	p->job.publish = &publish;
 	p->job.ops = &ops;
-	rc = FAULT("task.convert", &e);
-	if (rc == 0)
-		rc = convert_image(&p->job, &r, &e);
+	rc = convert_image(&p->job, &r, &e);
 	tell_result(p, rc, &r, &e);
 	convert_result_fini(&r);
 	/* The main thread waits in recv: closing our writing side tells the supervisor that all was
