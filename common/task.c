@@ -151,6 +151,7 @@ int task_request_write(const struct task_request *r, struct buf *to, struct err 
 	json_set_str(j, "trigger", trigger_names[r->trigger]);
 	json_set_str(j, "trace", r->trace);
 	json_set_bool(j, "pinned", r->pinned);
+	json_set_int(j, "moves", r->moves);
 	buf_init(&b, REQUEST_BYTES);
 	rc = json_write(j, JSON_SORTED, &b, e);
 	if (rc < 0)
@@ -216,7 +217,7 @@ static int fill_request(struct task_request *r, const struct json *j, struct err
 {
 	struct json *source, *targets;
 	const char *trigger;
-	int64_t version;
+	int64_t version, moves = 0;
 	int i;
 
 	if (json_want(j, JSON_OBJECT, "", e) < 0 || json_int(j, "v", "", &version, e) < 0)
@@ -231,8 +232,12 @@ static int fill_request(struct task_request *r, const struct json *j, struct err
 	    parse_text(&r->given, j, "given", e) < 0 || parse_text(&r->rule, j, "rule", e) < 0 ||
 	    parse_text(&r->platforms, j, "platforms", e) < 0 ||
 	    parse_text(&r->trace, j, "trace", e) < 0 ||
-	    json_opt_bool(j, "pinned", "", &r->pinned, e) < 0)
+	    json_opt_bool(j, "pinned", "", &r->pinned, e) < 0 ||
+	    json_opt_int(j, "moves", "", &moves, e) < 0)
 		return -1;
+	if (moves < 0 || moves > 1000)
+		return err_set(e, ERR_INVALID, "moves: %lld is out of range", (long long)moves);
+	r->moves = (uint32_t)moves;
 	i = WORD(trigger_names, trigger);
 	if (i < 0)
 		return err_set(e, ERR_INVALID, "trigger: '%.40s' is none", trigger);
