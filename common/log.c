@@ -229,6 +229,9 @@ static void write_all(const char *p, size_t n)
 void log_line(enum log_level l, const char *msg, ...)
 {
 	const struct log_field *f[MAX_FIELDS + 2], *one;
+	/* not made by F_STR: a compound literal ends with the block it stands in */
+	const struct log_field bound_task = {.key = "task", .kind = FIELD_STR, .s = task},
+			       bound_module = {.key = "module", .kind = FIELD_STR, .s = out.module};
 	bool has_task = false, has_module = false;
 	enum log_format format = out.format;
 	struct buf b;
@@ -246,9 +249,9 @@ void log_line(enum log_level l, const char *msg, ...)
 	}
 	va_end(ap);
 	if (!has_task && task[0])
-		f[n++] = F_STR("task", task);
+		f[n++] = &bound_task;
 	if (!has_module && out.module)
-		f[n++] = F_STR("module", out.module);
+		f[n++] = &bound_module;
 	qsort(f, n, sizeof(*f), by_key);
 	clock_rfc3339(when, clock_wall_ns(), 9);
 	if (!out.set && isatty(out.fd))

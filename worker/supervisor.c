@@ -456,10 +456,10 @@ static void take_result(struct slot *s, const struct json *j)
 	slot_close(s);
 	if (finish_stopped(s))
 		return;
+	code = *code ? err_slug(err_code_of(code)) : "";
 	f.source_size = source > 0 ? (uint64_t)source : 0;
 	f.target_size = target > 0 ? (uint64_t)target : 0;
-	finish_as(s, class, err_slug(err_code_of(code)), reason,
-		  retry_after > 0 ? (uint64_t)retry_after : 0, missing, &f);
+	finish_as(s, class, code, reason, retry_after > 0 ? (uint64_t)retry_after : 0, missing, &f);
 }
 
 static void on_packet(struct slot *s, struct json *j)

@@ -185,6 +185,12 @@ static void a_log_line_is_logrus_text(void **s)
 		    F_U64("n", 5), F_STR("bidi", "x\xe2\x80\xaey"), NULL);
 	log_setup(LOG_INFO, LOG_JSON, p[1]);
 	log_error("json", F_U64("n", 5), F_STR("s", "a\"b"), NULL);
+	log_setup(LOG_INFO, LOG_TEXT, p[1]);
+	log_bind_task("0193");
+	log_bind_module("worker");
+	log_info("bound", NULL);
+	log_bind_task(NULL);
+	log_bind_module(NULL);
 	n = read(p[0], line, sizeof(line) - 1);
 	assert_true(n > 0);
 	line[n] = '\0';
@@ -193,6 +199,7 @@ static void a_log_line_is_logrus_text(void **s)
 			      "empty= n=5 path=/a/b@c+d^e\n");
 	assert_text_has(line, "\n{\"level\":\"error\",\"msg\":\"json\",\"time\":\"");
 	assert_text_has(line, "\"n\":5,\"s\":\"a\\\"b\"}\n");
+	assert_text_has(line, "level=info msg=bound module=worker task=0193\n");
 	log_setup(LOG_INFO, LOG_TEXT, STDERR_FILENO);
 	close(p[0]);
 	close(p[1]);
