@@ -143,8 +143,16 @@ fuzz:
 	tests/fuzz/run.sh $(or $(SECONDS_EACH),5)
 fuzz-built: $(FUZZ)
 
-nightly:
+# What takes longer than CI has: full fuzzing, a long outage, a hundred kills.
+nightly: all
 	$(MAKE) fuzz SECONDS_EACH=60
+	$(MAKE) VARIANT=fault all
+	tests/integration/outages 60
+	tests/integration/chaos 100
+
+# Beside the peers that are installed; STRICT=1: a missing one is a failure.
+bench: all bench-programs
+	tests/bench/bench $(if $(filter 1,$(STRICT)),--strict) $(BENCH_FORMATS)
 
 # ---- programs of the benchmarks: tests/bench/NAME.c
 BENCH := $(patsubst tests/bench/%.c,$(BIN)/bench/%,$(wildcard tests/bench/*.c))
