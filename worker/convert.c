@@ -345,6 +345,7 @@ static int io_create(void *arg, const struct out_ops **ops, void **dest, struct 
 static int read_source(struct conv *c, struct err *e)
 {
 	const struct convert_job *j = c->job;
+	const struct publish_ops *ops = j->publish ? j->publish : &publish_always;
 	const struct resolve_opts o = {.platforms = j->platforms};
 	char text[DIGEST_TEXT];
 	struct digest now;
@@ -367,6 +368,9 @@ static int read_source(struct conv *c, struct err *e)
 	if (!digest_is_set(&now))
 		return err_class(e, ERR_NOTFOUND, CLASS_SKIP, "source tag deleted");
 	c->result->moved_to = now;
+	/* Nothing else may announce the new digest: it is enqueued before this task ends. */
+	if (!j->pinned && ops->moved(ops->arg, &now, e) < 0)
+		return -1;
 	return err_class(e, ERR_UNSUPPORTED, CLASS_SKIP, "superseded by %s",
 			 digest_text(&now, text));
 }
@@ -1002,6 +1006,9 @@ static void annotate(struct conv *c, const struct column *k, struct annotations 
 	char text[IMAGEREF_TEXT], dtext[DIGEST_TEXT], format[32];
 	struct imageref ref = c->job->source;
 
+	/* an event names tag and digest, a person the tag alone: the result is the same bytes */
+	if (ref.tag[0])
+		memset(&ref.digest, 0, sizeof(ref.digest));
 	annotations_set(a, ANN_SOURCE_DIGEST, digest_text(source, dtext));
 	annotations_set(a, ANN_SOURCE_REFERENCE, imageref_text(&ref, text));
 	annotations_set(a, ANN_FORMAT, target_format(k->target, format));
@@ -1164,8 +1171,7 @@ static int publish_column(struct conv *c, struct column *k, struct err *e)
 			    .target = &k->result->ref,
 			    .children = m,
 			    .top = &top,
-			    .pinned =
-				    c->job->source.tag[0] && digest_is_set(&c->job->source.digest),
+			    .pinned = c->job->pinned,
 			    .must_publish = c->job->must_publish,
 			    .stop = c->job->stop};
 

@@ -59,7 +59,8 @@ struct convert_ops {
 };
 
 struct convert_job {
-	struct imageref source; /* tag, digest, or both (pinned) */
+	struct imageref source; /* tag, digest, or both */
+	bool pinned;		/* a person's tag@digest: superseded means skipped, nothing more */
 	const char *rule;	/* name, for messages; or NULL */
 	const struct target *targets;
 	size_t n_targets;

@@ -182,28 +182,48 @@ static int put(const struct publish *p, const struct publish_manifest *m, bool b
 	return registry_put_manifest(p->registry, &to, m->media_type, m->data, m->n, &o, e);
 }
 
-/* What a holder that vanished had under way may land after ours: look again, and repair. */
-static int repair(const struct publish *p, uint64_t until, struct err *e)
+/* 1 the target is what we PUT, 0 it is not, -1. */
+static int stands(const struct publish *p, struct err *e)
 {
-	struct digest now;
+	struct imageref by_tag = *p->target;
 	char media_type[160];
+	struct digest now;
 	uint64_t size;
 	int found;
 
-	found = registry_head_manifest(p->registry, p->target, &now, &size, media_type, e);
+	memset(&by_tag.digest, 0, sizeof(by_tag.digest));
+	found = registry_head_manifest(p->registry, &by_tag, &now, &size, media_type, e);
 	if (found < 0)
 		return err_wrap(e, "read the target after publishing");
-	if (found && digest_eq(&now, &p->top->digest))
-		return 0;
-	return put(p, p->top, true, until, e);
+	return found && digest_eq(&now, &p->top->digest);
+}
+
+/* What a holder that vanished had under way may land after ours: look at once, and when its server
+ * must have given up.  By then our own grant is over: the late look asks anew, and leaves the
+ * target to whoever got a later one. */
+static int repair(const struct publish *p, uint64_t ticket, const struct grant *g, struct err *e)
+{
+	struct publish_answer a = {0};
+	struct grant again;
+	int r = stands(p, e);
+
+	if (r < 0 || (r == 0 && put(p, p->top, true, g->until_boot_ms, e) < 0))
+		return -1;
+	if (pause_ms(p->stop, TAKEOVER_MS, e) < 0)
+		return -1;
+	r = stands(p, e);
+	if (r != 0)
+		return r < 0 ? -1 : 0;
+	r = ask(p, ticket, &again, &a, e);
+	if (r != 0)
+		return r < 0 ? -1 : 0;
+	return put(p, p->top, true, again.until_boot_ms, e);
 }
 
 /* *sent: the tag may move from here on. */
-static int put_all(const struct publish *p, const struct grant *g, bool *sent, struct err *e)
+static int put_all(const struct publish *p, uint64_t ticket, const struct grant *g, bool *sent,
+		   struct err *e)
 {
-	struct imageref by_tag = *p->target;
-	struct publish q = *p;
-
 	for (size_t i = 0; i < p->n_children; i++)
 		if (put(p, &p->children[i], false, g->until_boot_ms, e) < 0)
 			return err_wrap(e, "push manifest %zu of %zu", i + 1, p->n_children + 1);
@@ -212,14 +232,7 @@ static int put_all(const struct publish *p, const struct grant *g, bool *sent, s
 	*sent = true;
 	if (put(p, p->top, true, g->until_boot_ms, e) < 0 || FAULT("publish.after_put", e) < 0)
 		return -1;
-	if (!g->takeover)
-		return 0;
-	memset(&by_tag.digest, 0, sizeof(by_tag.digest));
-	q.target = &by_tag;
-	if (repair(&q, g->until_boot_ms, e) < 0 || pause_ms(p->stop, TAKEOVER_MS, e) < 0)
-		return -1;
-	/* the grant is over by now; the repair repeats what was granted */
-	return repair(&q, clock_boot_ms() + TAKEOVER_MS, e);
+	return g->takeover ? repair(p, ticket, g, e) : 0;
 }
 
 /* Before the task ends: a push in between must not be lost. */
@@ -256,7 +269,7 @@ int publish_target(const struct publish *p, struct publish_answer *a, struct err
 		*a = got;
 		return 0;
 	}
-	r = put_all(p, &g, &sent, &why);
+	r = put_all(p, ticket, &g, &sent, &why);
 	/* Without an answer the PUT may still land: the lock then stays, and who takes it over
 	 * repairs. */
 	if (r == 0 || !sent || why.status)

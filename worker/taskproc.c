@@ -430,6 +430,7 @@ static int read_start(struct proc *p, const struct json *start, uint64_t *cpu_se
 	snprintf(p->request_id, sizeof(p->request_id), "accel-%s", p->id);
 	p->job = (struct convert_job){
 		.source = p->request.source,
+		.pinned = p->request.pinned,
 		.rule = p->request.rule,
 		.targets = p->request.targets,
 		.n_targets = p->request.n_targets,
