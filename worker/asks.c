@@ -367,7 +367,7 @@ void asks_unlock(const struct asks *a, struct slot *s, const struct json *packet
 	char target[IMAGEREF_TEXT];
 
 	if (read_target(s, packet, target, NULL) == 0)
-		queue_unlock(a->queue, s->id, target, on_done, NULL);
+		queue_unlock(a->queue, s->nonce, target, on_done, NULL);
 }
 
 void asks_pause(const struct asks *a, struct slot *s, const struct json *packet)

@@ -25,16 +25,19 @@
 static const char usage[] =
 	"Usage: accel-worker --config FILE\n"
 	"\n"
-	"Claims tasks from Redis, converts images, publishes the results.  Run as many as you like.\n"
+	"Claims tasks from Redis, converts images, publishes the results.  Run as many as you "
+	"like.\n"
 	"\n"
 	"  --config FILE           the configuration; also conf.d/*.yaml beside it\n"
 	"  --redis ADDR            in place of redis.addr: HOST:PORT or unix:///PATH\n"
 	"  --redis-password-fd N   its password, read from an inherited descriptor\n"
-	"  --under-acceld          a child of acceld: dies with it, listens nowhere, drains in 20 s\n"
+	"  --under-acceld          a child of acceld: dies with it, listens nowhere, drains in 20 "
+	"s\n"
 	"  --list-faults           print the fault points of a test build\n"
 	"  --version, --help\n"
 	"\n"
-	"SIGTERM drains (a second one gives running tasks back at once), SIGHUP reads the configuration again.\n";
+	"SIGTERM drains (a second one gives running tasks back at once), SIGHUP reads the "
+	"configuration again.\n";
 
 struct worker {
 	const char *config, *redis;
@@ -106,7 +109,8 @@ static int run(struct worker *w, struct settings **s, struct err *e)
 	return rc;
 }
 
-/* accel-worker --credentials HOST: docker's files and helpers, asked apart from the supervisor's loop. */
+/* accel-worker --credentials HOST: docker's files and helpers, asked apart from the supervisor's
+ * loop. */
 static int credentials_main(const char *host)
 {
 	scoped(json_freep) struct json *j = json_new_object();
@@ -199,7 +203,9 @@ int main(int argc, char **argv)
 	if (!s)
 		return 1;
 	if (!s->redis.addr) {
-		err_set(&e, ERR_INVALID, "redis.addr is not set: a worker alone needs a Redis (acceld brings its own)");
+		err_set(&e, ERR_INVALID,
+			"redis.addr is not set: a worker alone needs a Redis (acceld brings its "
+			"own)");
 		startup_fatal(&e);
 	}
 	if (run(&w, &s, &e) < 0) {
