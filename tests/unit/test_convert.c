@@ -685,10 +685,31 @@ static void a_pinned_digest_whose_tag_moved_is_skipped_without_an_enqueue(void *
 	move_source();
 	snprintf(ref, sizeof(ref), HOST "/p/r:v1@%s", digest_text(&d, text));
 	start(&f, ref);
+	f.job.pinned = true;
 	ran(&f);
 	assert_true(f.result.skipped);
 	assert_text_has(f.result.reason, "superseded by sha256:");
 	assert_int_equal(f.asked.moves, 0);
+	assert_int_equal(mock.gets, 0);
+	stop(&f);
+}
+
+static void an_events_digest_whose_tag_moved_is_skipped_and_the_new_one_enqueued(void **s)
+{
+	struct made l;
+	struct fixture f;
+	struct digest d;
+	char ref[512], text[DIGEST_TEXT];
+
+	make_layer(&l, "a", 1000);
+	d = make_image(&l, 1, "amd64", "v1", NULL);
+	move_source();
+	snprintf(ref, sizeof(ref), HOST "/p/r:v1@%s", digest_text(&d, text));
+	start(&f, ref);
+	ran(&f);
+	assert_true(f.result.skipped);
+	assert_text_has(f.result.reason, "superseded by sha256:");
+	assert_int_equal(f.asked.moves, 1);
 	assert_int_equal(mock.gets, 0);
 	stop(&f);
 }
@@ -839,6 +860,7 @@ int main(void)
 		T(a_push_between_grant_and_end_is_not_lost),
 		T(a_source_tag_that_is_gone_skips_and_leaves_the_target),
 		T(a_pinned_digest_whose_tag_moved_is_skipped_without_an_enqueue),
+		T(an_events_digest_whose_tag_moved_is_skipped_and_the_new_one_enqueued),
 		T(what_the_queue_does_not_grant_is_not_published),
 		T(without_an_answer_to_the_put_the_lock_stays),
 		T(an_image_over_the_bounds_is_refused),

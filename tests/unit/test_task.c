@@ -82,8 +82,8 @@ static void a_request_survives_the_record(void **s)
 	struct err e;
 
 	write_request(&b, "h.example/ten/img:1@sha256:" A64, TRIGGER_EVENT);
-	assert_text_has(b.data,
-			"{\"given\":\"h.example/ten/img:1@sha256:" A64 "\",\"pinned\":false,");
+	assert_text_has(b.data, "{\"given\":\"h.example/ten/img:1@sha256:" A64
+				"\",\"moves\":0,\"pinned\":false,");
 	assert_text_has(b.data,
 			"\"source\":{\"digest\":\"sha256:" A64
 			"\",\"host\":\"h.example\",\"repository\":\"ten/img\",\"tag\":\"1\"}");
