@@ -43,7 +43,7 @@ PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) $(if $(HAVE_ISAL),-li
 # ---- rooms: sources by name
 COMMON := err mem buf str clock env fault log digest secret json config settings settings_keys settings_rules settings_write imageref target rules stream loop tls httpframe httpd \
 	http resp redis task queue scripts metrics startup notify
-WORKER := packet sandbox pool out layer convert resolve listing classify publish verify cache taskproc limits blobat \
+WORKER := packet sandbox pool out layer convert resolve listing classify publish verify cache cachetag taskproc limits blobat \
 	oci/descriptor oci/manifest oci/index oci/imageconfig \
 	registry/registry registry/challenge registry/token registry/credentials registry/blob registry/upload \
 	registry/regerr \

@@ -277,6 +277,21 @@ static void on_layer(void *arg, const struct layer_progress *l, const struct con
 	progress_layer(t->progress, l, all);
 }
 
+static void on_cache(void *arg, enum cache_step s, const struct imageref *tag)
+{
+	static const char *const lines[] = {[CACHE_PULLING] = "pulling cache %s",
+					    [CACHE_PULLED] = "pulled cache %s",
+					    [CACHE_NOT_FOUND] = "cache %s not found",
+					    [CACHE_PUSHING] = "pushing cache %s",
+					    [CACHE_PUSHED] = "pushed cache %s"};
+	struct telling *t = arg;
+	char ref[IMAGEREF_TEXT], msg[IMAGEREF_TEXT + 32];
+
+	snprintf(msg, sizeof(msg), lines[s], imageref_text(tag, ref));
+	progress_clear(t->progress);
+	log_info(msg, MODULE, NULL);
+}
+
 static void on_warn(void *arg, const char *msg, const char *key, const char *value)
 {
 	struct telling *t = arg;
@@ -365,7 +380,7 @@ static int convert(const struct args *a, const struct settings *s, const struct 
 	static atomic_int stop;
 	struct telling t = {.source = source, .cache = has_cache(p)};
 	const struct convert_ops ops = {
-		.step = on_step, .layer = on_layer, .warn = on_warn, .arg = &t};
+		.step = on_step, .layer = on_layer, .cache = on_cache, .warn = on_warn, .arg = &t};
 	struct convert_result r;
 	struct convert_job job = {.source = *source,
 				  .rule = p->rule,

@@ -19,9 +19,6 @@
 #include "worker/registry/credentials.h"
 #include "worker/registry/registry.h"
 
-#pragma weak credentials_find
-#pragma weak credentials_fini
-
 static int load(struct settings **s, const char *path, struct err *e)
 {
 	struct config_report r = {0};
@@ -70,12 +67,12 @@ int connect_settings(struct settings **out, const char *path, const char *host, 
 	if (load(&s, path, e) < 0)
 		return -1;
 	x = source_of(s, host);
-	if (!x->username && !x->password && credentials_find) {
+	if (!x->username && !x->password) {
 		if (credentials_find(&c, host, e) < 0) {
 			settings_freep(&s);
 			return -1;
 		}
-		x->username = secret_dup(c.username);
+		x->username = c.identity_token ? secret_new("<token>", 7) : secret_dup(c.username);
 		x->password = secret_dup(c.identity_token ? c.identity_token : c.password);
 		credentials_fini(&c);
 	}

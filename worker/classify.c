@@ -146,7 +146,8 @@ int classify_manifest(const struct manifest *m, struct err *e)
 		/* These are no tars any more; eStargz and zstd:chunked are, and may lie below new
 		 * layers. */
 		if (format && (str_eq(format, "Nydus") || str_eq(format, "overlaybd")))
-			return skip(e, "already converted: a %s image", format);
+			return skip(e, "already converted: %s %s image",
+				    str_eq(format, "overlaybd") ? "an" : "a", format);
 		if (classify_layer(&m->layers[i], i + 1, e) < 0)
 			return -1;
 		marked += format != NULL;

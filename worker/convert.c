@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/buf.h"
 #include "common/clock.h"
@@ -24,6 +25,7 @@
 #include "common/stream.h"
 #include "worker/blobat.h"
 #include "worker/cache.h"
+#include "worker/cachetag.h"
 #include "worker/classify.h"
 #include "worker/drivers/driver.h"
 #include "worker/layer.h"
@@ -50,11 +52,18 @@ struct part { /* one target of one image */
 	struct descriptor out; /* of the new manifest */
 };
 
+struct tagged {		 /* a cache_tag, shared by the targets that name it */
+	const char *tag; /* the target's */
+	struct imageref ref;
+	struct cache *cache; /* NULL: could not be read */
+};
+
 struct column { /* one target */
 	const struct target *target;
 	const struct driver *drv;
 	struct target_result *result;
-	bool active; /* still worked on */
+	bool active;	     /* still worked on */
+	struct cache *cache; /* its cache_tag's, else the job's; or NULL */
 	char identity[IDENTITY];
 	char options[17];
 	struct part *part; /* per image */
@@ -101,6 +110,8 @@ struct conv {
 	struct convert_progress progress;
 	uint32_t cached;
 	struct blob_store store;
+	struct tagged *tagged;
+	size_t n_tagged;
 };
 
 static const char *const outcome_names[] = {"published", "unchanged", "skipped", "failed"};
@@ -667,10 +678,35 @@ static bool cached_blob_is_here(struct conv *c, const struct cache_entry *x, str
 	return false;
 }
 
+/* 1: it was there.  0: it is ours to convert (a broken cache counts as empty).  Someone else's
+ * conversion of the same layer is waited for, for a while. */
+static int get_or_lease(struct conv *c, struct cache *cache, const char *key, const struct item *it,
+			struct cache_entry *x)
+{
+	uint64_t until = clock_mono_ms() + CACHE_WAIT_MS;
+
+	for (;;) {
+		struct err e = {0};
+		uint64_t retry_ms = 0;
+
+		if (cache->ops->get(cache, key, &it->from->digest, x, &e) == 1)
+			return 1;
+		if (cache->ops->lease(cache, key, &retry_ms, &e) != 0 || clock_mono_ms() >= until)
+			return 0;
+		for (uint64_t slept = 0; slept < (retry_ms ? retry_ms : 1000); slept += 50) {
+			struct timespec t = {.tv_nsec = 50 * 1000 * 1000};
+
+			if (atomic_load(&c->halt) || stopped(c, &e) < 0)
+				return 0;
+			nanosleep(&t, NULL);
+		}
+	}
+}
+
 /* 1: the column has the layer.  Nothing here fails a task. */
 static int from_cache(struct conv *c, struct column *k, const struct item *it)
 {
-	struct cache *cache = c->job->cache;
+	struct cache *cache = k->cache;
 	struct cache_entry x = {0};
 	struct err e = {0};
 	char key[CACHE_KEY];
@@ -680,7 +716,7 @@ static int from_cache(struct conv *c, struct column *k, const struct item *it)
 	if (!cache)
 		return 0;
 	cache_key(key, &it->from->digest, k->identity);
-	if (cache->ops->get(cache, key, &it->from->digest, &x, &e) != 1)
+	if (!get_or_lease(c, cache, key, it, &x))
 		return 0;
 	/* Only who can see the source blob here gets what was made of it. */
 	r = blob_exists(c->registry, c->job->source.repository, &it->from->digest, &size, &e) ==
@@ -699,19 +735,83 @@ static int from_cache(struct conv *c, struct column *k, const struct item *it)
 static void to_cache(struct conv *c, const struct column *k, const struct item *it,
 		     const struct descriptor *stored, const struct layer_result *result)
 {
-	struct cache *cache = c->job->cache;
+	struct cache *cache = k->cache;
 	struct cache_entry x = {0};
 	struct err e = {0};
 	char key[CACHE_KEY];
 
-	if (!cache || result->verbatim || result->absent)
+	if (!cache)
 		return;
 	cache_key(key, &it->from->digest, k->identity);
+	if (!stored || result->verbatim || result->absent) {
+		cache->ops->release(cache, key);
+		return;
+	}
 	descriptor_copy(&x.stored, stored);
 	result_copy(&x.result, result);
 	x.repository[x.n_repositories++] = mem_strdup(c->job->source.repository);
 	cache->ops->put(cache, key, &it->from->digest, &x, &e);
+	cache->ops->release(cache, key);
 	cache_entry_fini(&x);
+}
+
+/* ---- cache tags */
+static void tell_cache(struct conv *c, enum cache_step s, const struct imageref *tag)
+{
+	const struct convert_ops *o = c->job->ops;
+
+	if (o && o->cache)
+		o->cache(o->arg, s, tag);
+}
+
+/* What cannot be read is empty, and stays as it is. */
+static struct cache *open_tag(struct conv *c, const char *tag)
+{
+	const struct settings *s = c->job->settings;
+	struct tagged *t;
+	bool found = false;
+	struct err e = {0};
+
+	for (size_t i = 0; i < c->n_tagged; i++)
+		if (str_eq(c->tagged[i].tag, tag))
+			return c->tagged[i].cache;
+	c->tagged = mem_resize(c->tagged, c->n_tagged + 1, sizeof(*c->tagged));
+	t = &c->tagged[c->n_tagged++];
+	*t = (struct tagged){.tag = tag, .ref = c->job->source};
+	t->ref.digest = (struct digest){0};
+	str_copy(t->ref.tag, sizeof(t->ref.tag), tag);
+	tell_cache(c, CACHE_PULLING, &t->ref);
+	if (cachetag_open(&t->cache, c->registry, &t->ref, s->cache_version, s->cache_size, &found,
+			  &e) < 0)
+		warn(c, "cache could not be read", "error", e.text);
+	else
+		tell_cache(c, found ? CACHE_PULLED : CACHE_NOT_FOUND, &t->ref);
+	return t->cache;
+}
+
+static void open_caches(struct conv *c)
+{
+	for (size_t i = 0; i < c->n_columns; i++) {
+		struct column *k = &c->column[i];
+
+		k->cache = k->target->cache_tag ? open_tag(c, k->target->cache_tag) : c->job->cache;
+	}
+}
+
+static void save_caches(struct conv *c)
+{
+	for (size_t i = 0; i < c->n_tagged; i++) {
+		struct tagged *t = &c->tagged[i];
+		struct err e = {0};
+
+		if (!t->cache || stopped(c, &e) < 0)
+			continue;
+		tell_cache(c, CACHE_PUSHING, &t->ref);
+		if (cachetag_save(t->cache, &e) < 0)
+			warn(c, "cache could not be written", "error", e.text);
+		else
+			tell_cache(c, CACHE_PUSHED, &t->ref);
+	}
 }
 
 /* ---- one item through all columns */
@@ -773,6 +873,7 @@ static void after_layer(struct conv *c, struct item *it, struct column *k, struc
 	struct err e = {0};
 
 	if (!t->done) {
+		to_cache(c, k, it, NULL, NULL);
 		fail_column(k, &t->err);
 		return;
 	}
@@ -1336,8 +1437,11 @@ static int run(struct conv *c, struct err *e)
 				 j->source.host);
 	if (registry_open(&c->registry, j->http, s, &ro, e) < 0)
 		return -1;
+	if (classify_reference(&j->settings->rules, &j->source, e) < 0)
+		return -1;
+	open_caches(c);
 	step(c, STEP_PULLING, NULL, 0);
-	if (classify_reference(&j->settings->rules, &j->source, e) < 0 || read_source(c, e) < 0)
+	if (read_source(c, e) < 0)
 		return -1;
 	list_items(c);
 	start_columns(c);
@@ -1352,6 +1456,7 @@ static int run(struct conv *c, struct err *e)
 	finish_columns(c, since);
 	c->result->convert_ms = (clock_mono_ns() - since) / 1000000;
 	since = clock_mono_ns();
+	save_caches(c);
 	publish_columns(c);
 	c->result->push_ms = (clock_mono_ns() - since) / 1000000;
 	return 0;
@@ -1376,6 +1481,9 @@ static void conv_fini(struct conv *c)
 		free(c->item[i].place);
 	free(c->item);
 	free(c->limits);
+	for (size_t i = 0; i < c->n_tagged; i++)
+		cache_freep(&c->tagged[i].cache);
+	free(c->tagged);
 	pool_freep(&c->pool);
 	while (c->others) {
 		struct other *o = c->others;

@@ -46,6 +46,14 @@ struct convert_progress {
 	uint64_t in_bytes, in_total, out_bytes;
 };
 
+enum cache_step { /* of a target's cache_tag */
+		  CACHE_PULLING,
+		  CACHE_PULLED,
+		  CACHE_NOT_FOUND,
+		  CACHE_PUSHING,
+		  CACHE_PUSHED,
+};
+
 /* Any may be NULL. */
 struct convert_ops {
 	void (*step)(void *arg, enum convert_step step, const struct imageref *target,
@@ -53,6 +61,7 @@ struct convert_ops {
 	/* On every change of state, and about every MiB read. */
 	void (*layer)(void *arg, const struct layer_progress *layer,
 		      const struct convert_progress *all);
+	void (*cache)(void *arg, enum cache_step step, const struct imageref *tag);
 	/* A line worth a log: constant msg, one field. */
 	void (*warn)(void *arg, const char *msg, const char *key, const char *value);
 	void *arg;

@@ -10,6 +10,7 @@
 #include "common/digest.h"
 #include "common/json.h"
 #include "common/scope.h"
+#include "worker/cache.h"
 #include "worker/classify.h"
 #include "worker/codec/codec.h"
 #include "worker/codec/encode.h"
@@ -842,6 +843,115 @@ static void our_own_output_is_not_converted_again(void **s)
 	stop(&f);
 }
 
+/* ---- the layer cache */
+struct one_cache {
+	struct cache base;
+	struct cache_entry x;
+	bool has;
+	char key[CACHE_KEY];
+	int gets, puts, forgets, leases, releases, busy;
+};
+
+static int one_get(struct cache *c, const char *key, const struct digest *source,
+		   struct cache_entry *x, struct err *e)
+{
+	struct one_cache *o = (struct one_cache *)c;
+
+	o->gets++;
+	if (!o->has || strcmp(key, o->key) != 0)
+		return 0;
+	memset(x, 0, sizeof(*x));
+	descriptor_copy(&x->stored, &o->x.stored);
+	x->result = o->x.result;
+	x->result.annotations = (struct annotations){0};
+	annotations_copy(&x->result.annotations, &o->x.result.annotations);
+	return 1;
+}
+
+static int one_put(struct cache *c, const char *key, const struct digest *source,
+		   const struct cache_entry *x, struct err *e)
+{
+	struct one_cache *o = (struct one_cache *)c;
+
+	cache_entry_fini(&o->x);
+	o->puts++;
+	o->has = true;
+	str_copy(o->key, sizeof(o->key), key);
+	descriptor_copy(&o->x.stored, &x->stored);
+	o->x.result = x->result;
+	o->x.result.annotations = (struct annotations){0};
+	annotations_copy(&o->x.result.annotations, &x->result.annotations);
+	return 0;
+}
+
+static void one_forget(struct cache *c, const char *key)
+{
+	((struct one_cache *)c)->forgets++;
+	((struct one_cache *)c)->has = false;
+}
+
+static int one_lease(struct cache *c, const char *key, uint64_t *retry_ms, struct err *e)
+{
+	struct one_cache *o = (struct one_cache *)c;
+
+	o->leases++;
+	*retry_ms = 1;
+	return o->busy-- > 0 ? 0 : 1;
+}
+
+static void one_release(struct cache *c, const char *key)
+{
+	((struct one_cache *)c)->releases++;
+}
+
+static const struct cache_ops one_ops = {.get = one_get,
+					 .put = one_put,
+					 .forget = one_forget,
+					 .lease = one_lease,
+					 .release = one_release};
+
+static void a_cached_layer_is_not_read_and_a_wrong_entry_is_forgotten(void **s)
+{
+	struct one_cache cache = {.base.ops = &one_ops, .busy = 2};
+	struct made l;
+	struct fixture f;
+	struct manifest m;
+	struct imageconfig c;
+
+	make_layer(&l, "a", 5000);
+	make_image(&l, 1, "amd64", "v1", NULL);
+	start(&f, HOST "/p/r:v1");
+	f.job.cache = &cache.base;
+	ran(&f);
+	assert_int_equal(cache.puts, 1);
+	assert_int_equal(cache.leases, 3); /* someone else was at it, twice */
+	assert_int_equal(cache.releases, 1);
+	make_image(&l, 1, "amd64", "v2", NULL);
+	str_copy(f.job.source.tag, sizeof(f.job.source.tag), "v2");
+	mock.gets = mock.commits = 0;
+	ran(&f);
+	assert_int_equal(f.result.targets[0].outcome, TARGET_PUBLISHED);
+	assert_int_equal(f.result.cached_layers, 1);
+	assert_true(f.result.targets[0].layers[0].cached);
+	assert_int_equal(mock.gets, 0);
+	assert_int_equal(mock.commits, 0);
+	get(&m, &c, &f.result.targets[0].digest);
+	every_layer_unpacks_to_its_diff_id(&m, &c);
+	manifest_fini(&m);
+	imageconfig_fini(&c);
+
+	make_image(&l, 1, "amd64", "v3", NULL); /* the blob is gone: the entry was wrong */
+	mock_find(&cache.x.stored.digest, false)->digest.bytes[0] ^= 1;
+	str_copy(f.job.source.tag, sizeof(f.job.source.tag), "v3");
+	ran(&f);
+	assert_int_equal(cache.forgets, 1);
+	assert_int_equal(mock.gets, 1);
+	assert_int_equal(f.result.cached_layers, 0);
+	assert_int_equal(f.result.targets[0].outcome, TARGET_PUBLISHED);
+	cache_entry_fini(&cache.x);
+	stop(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -867,6 +977,7 @@ int main(void)
 		T(a_cancelled_task_publishes_nothing),
 		T(an_unknown_host_waits),
 		T(our_own_output_is_not_converted_again),
+		T(a_cached_layer_is_not_read_and_a_wrong_entry_is_forgotten),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
