@@ -661,12 +661,12 @@ static size_t on_body(char *p, size_t size, size_t n, void *arg)
 	}
 	pthread_mutex_unlock(&x->lock);
 	ring_put(x, p, all); /* the reader does not look past head */
+	atomic_fetch_add_explicit(&x->h->in, all, memory_order_relaxed);
 	pthread_mutex_lock(&x->lock);
 	x->head = head + all;
 	if (x->want && x->head - x->tail >= x->want)
 		pthread_cond_signal(&x->changed);
 	pthread_mutex_unlock(&x->lock);
-	atomic_fetch_add_explicit(&x->h->in, all, memory_order_relaxed);
 	return all;
 }
 
@@ -693,12 +693,12 @@ static size_t on_upload(char *p, size_t size, size_t n, void *arg)
 	}
 	pthread_mutex_unlock(&x->lock);
 	ring_get(x, p, k);
+	atomic_fetch_add_explicit(&x->h->out, k, memory_order_relaxed);
 	pthread_mutex_lock(&x->lock);
 	x->tail += k;
 	if (x->want && RING - (x->head - x->tail) >= x->want)
 		pthread_cond_signal(&x->changed);
 	pthread_mutex_unlock(&x->lock);
-	atomic_fetch_add_explicit(&x->h->out, k, memory_order_relaxed);
 	return k;
 }
 
