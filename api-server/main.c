@@ -220,8 +220,10 @@ static int start(struct program *p, struct err *e)
 	a->waiters = waiters_new(a);
 	waiters_redis(a->waiters, redis_ready(a->blocking));
 	p->tick = loop_timer(a->loop, 0, 0, tick, p);
-	p->watchdog = notify_watchdog(a->loop);
-	notify_ready();
+	if (!a->under_acceld) { /* systemd listens to acceld itself then */
+		p->watchdog = notify_watchdog(a->loop);
+		notify_ready();
+	}
 	return 0;
 }
 
@@ -312,7 +314,8 @@ static void on_term(int signo, void *arg)
 		return;
 	}
 	p->api.draining = true;
-	notify_stopping();
+	if (!p->api.under_acceld)
+		notify_stopping();
 	log_info(msg, NULL);
 	p->stop = loop_timer(p->api.loop, p->api.settings->server.drain_delay_ms, 0, stop_listening,
 			     p);
