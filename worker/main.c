@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/mem.h"
+#include "common/notify.h"
 #include "common/scope.h"
 #include "common/secret.h"
 #include "common/startup.h"
@@ -70,6 +71,8 @@ static void on_stop(int signo, void *arg)
 {
 	struct worker *w = arg;
 
+	if (!w->under_acceld)
+		notify_stopping();
 	supervisor_drain(w->supervisor);
 }
 
@@ -91,6 +94,7 @@ static int run(struct worker *w, struct settings **s, struct err *e)
 	const struct supervisor_opts o = {.publish_metrics = w->under_acceld};
 	scoped_free char *listen = mem_strdup(w->under_acceld ? "off" : (*s)->worker.listen);
 	struct loop_signal *term, *intr, *hup;
+	struct loop_timer *watchdog = NULL;
 	int rc;
 
 	if (loop_open(&w->loop, e) < 0)
@@ -101,8 +105,13 @@ static int run(struct worker *w, struct settings **s, struct err *e)
 	rc = supervisor_open(&w->supervisor, w->loop, s, &o, e);
 	if (rc == 0)
 		rc = probes_open(&w->probes, w->loop, listen, w->supervisor, e);
+	if (rc == 0 && !w->under_acceld) { /* systemd listens to acceld itself then */
+		watchdog = notify_watchdog(w->loop);
+		notify_ready();
+	}
 	if (rc == 0)
 		rc = loop_run(w->loop, e);
+	loop_timer_freep(&watchdog);
 	loop_signal_freep(&term);
 	loop_signal_freep(&intr);
 	loop_signal_freep(&hup);
