@@ -79,8 +79,12 @@ static void answer(struct creation *c)
 	size_t n = collect(c, ids, &text);
 
 	creation_free(c);
-	if (n)
+	if (n) {
 		reply_header(q, "X-Accel-Task-Id", text.data);
+		reply_header(q, "X-Accel-Durability",
+			     a->settings->redis.durability == DURABILITY_FSYNC ? "fsync"
+									       : "memory");
+	}
 	if (unavailable) {
 		answer_unavailable(q);
 	} else if (full) {

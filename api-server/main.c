@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,7 +33,7 @@
 #include "common/startup.h"
 #include "common/str.h"
 
-enum { DRAIN_MS = 10000, DRAIN_LOOK_MS = 20 };
+enum { DRAIN_MS = 10000, DRAIN_LOOK_MS = 20, SPARE_FDS = 64 };
 
 struct program {
 	struct api api;
@@ -106,13 +107,32 @@ static void on_blocking(bool ready, const struct err *why, void *arg)
 
 /* ---- start */
 
+/* Descriptors are needed for Redis, files and sockets beside the clients' connections. */
+static uint32_t connections_possible(uint32_t wanted)
+{
+	struct rlimit lim = {0};
+
+	getrlimit(RLIMIT_NOFILE, &lim);
+	if (lim.rlim_cur < lim.rlim_max && lim.rlim_cur < (rlim_t)wanted + SPARE_FDS) {
+		lim.rlim_cur = lim.rlim_max < (rlim_t)wanted + SPARE_FDS
+				       ? lim.rlim_max
+				       : (rlim_t)wanted + SPARE_FDS;
+		setrlimit(RLIMIT_NOFILE, &lim);
+	}
+	if (lim.rlim_cur >= (rlim_t)wanted + SPARE_FDS)
+		return wanted;
+	log_warning("fewer connections than server.max_connections: too few file descriptors",
+		    F_U64("limit", lim.rlim_cur), NULL);
+	return lim.rlim_cur > 2 * SPARE_FDS ? (uint32_t)lim.rlim_cur - SPARE_FDS : SPARE_FDS;
+}
+
 static int open_httpd(struct program *p, struct err *e)
 {
 	const struct settings *s = p->api.settings;
 	const struct httpd_opts o = {
 		.max_header = s->server.max_header,
 		.max_body = s->server.max_body,
-		.max_connections = s->server.max_connections,
+		.max_connections = connections_possible(s->server.max_connections),
 		.max_per_peer = s->server.max_connections_per_peer,
 	};
 
