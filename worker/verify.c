@@ -15,6 +15,7 @@
 #include "worker/blobat.h"
 #include "worker/drivers/driver.h"
 #include "worker/listing.h"
+#include "worker/rafs/rafs_check.h"
 #include "worker/resolve.h"
 
 struct check {
@@ -183,6 +184,59 @@ static bool is_bootstrap(const struct descriptor *d)
 	return annotations_get(&d->annotations, "containerd.io/snapshot/nydus-bootstrap") != NULL;
 }
 
+/* ---- Nydus: the bootstrap says what the layers say, merged */
+static int read_boot(struct check *c, const struct descriptor *d, const struct digest *diff_id,
+		     struct buf *to, struct err *e)
+{
+	scoped(source_freep) struct source *body = NULL;
+	scoped(tar_closep) struct tar_reader *tar = NULL;
+	const struct codec_opts o = {0};
+	struct tar_piece p;
+	int r;
+
+	if (blob_source(&body, c->reg, c->to->repository, d, e) < 0 ||
+	    codec_unpack(&body, CODEC_GZIP, &o, e) < 0)
+		return -1;
+	if (diff_id)
+		body = source_verify(&body, diff_id, UINT64_MAX);
+	if (tar_open(&tar, &body, NULL, e) < 0)
+		return -1;
+	while ((r = tar_next(tar, &p, e)) > 0)
+		if (p.kind == TAR_DATA && strcmp(p.entry->name, "image/image.boot") == 0 &&
+		    buf_add(to, p.raw, p.len, e) < 0)
+			return -1;
+	if (r == 0 && !to->len)
+		return err_set(e, ERR_CORRUPT, "no image/image.boot in it");
+	return r;
+}
+
+static int check_bootstrap(struct check *c, const struct resolved_image *to, struct err *e)
+{
+	size_t n = to->manifest.n_layers - 1;
+	struct rafs_layer *layers = mem_array(n, sizeof(*layers));
+	struct buf boot = BUF_INIT((size_t)1 << 31);
+	int r = read_boot(c, &to->manifest.layers[n],
+			  n < to->config.n_diff_ids ? &to->config.diff_ids[n] : NULL, &boot, e);
+
+	for (size_t i = 0; i < n && r == 0; i++) {
+		struct blobat_registry at;
+
+		blobat_registry_init(&at, c->reg, c->to->repository, &to->manifest.layers[i]);
+		r = rafs_layer_read(&layers[i], &at.at, e);
+		blobat_registry_fini(&at);
+		if (r == 0)
+			rafs_layer_name(&layers[i], &to->manifest.layers[i].digest);
+	}
+	if (r == 0)
+		r = rafs_check_image(layers, n, boot.data, boot.len, e);
+	for (size_t i = 0; i < n; i++)
+		rafs_layer_fini(&layers[i]);
+	free(layers);
+	buf_fini(&boot);
+	c->layer = n + 1;
+	return r < 0 ? finding(c, (err_wrap(e, "bootstrap"), e)) : 0;
+}
+
 static int compare_images(struct check *c, const struct resolved_image *from,
 			  const struct resolved_image *to, struct err *e)
 {
@@ -210,7 +264,7 @@ static int compare_images(struct check *c, const struct resolved_image *from,
 				  e) < 0)
 			return err_wrap(e, "layer %zu", i + 1);
 	}
-	return 0;
+	return n < to->manifest.n_layers ? check_bootstrap(c, to, e) : 0;
 }
 
 /* ---- which source image each converted one came from */

@@ -10,7 +10,8 @@
 #include "worker/codec/encode.h"
 #include "worker/drivers/driver.h"
 #include "worker/rafs/blake3.h"
-#include "worker/rafs/crc32c.h"
+#include "worker/rafs/rafs_merge.h"
+#include "worker/rafs/rafs_read.h"
 #include "worker/tar/tar_reader.h"
 
 /* ---- chunk infos */
@@ -546,4 +547,49 @@ int rafs_compare(const struct rafs *a, const struct rafs *b, struct err *e)
 		n += l->n_children;
 	}
 	return 0;
+}
+
+/* ---- a whole image */
+
+static const struct rafs_blob *blob_named(const struct rafs *fs, const char *id)
+{
+	for (size_t i = 0; i < fs->n_blobs; i++)
+		if (!strcmp(fs->blobs[i]->id, id))
+			return fs->blobs[i];
+	return NULL;
+}
+
+static int compare_blobs(const struct rafs *boot, const struct rafs *layers, struct err *e)
+{
+	for (size_t i = 0; i < boot->n_blobs; i++) {
+		const struct rafs_blob *a = boot->blobs[i], *b = blob_named(layers, a->id);
+
+		if (!b)
+			return err_set(e, ERR_CORRUPT, "blob table: %.12s is no layer of the image",
+				       a->id);
+		if (a->chunk_count != b->chunk_count || a->compressor != b->compressor ||
+		    a->digester != b->digester || a->features != b->features ||
+		    a->unpacked != b->unpacked || a->ci_compressor != b->ci_compressor ||
+		    a->ci_offset != b->ci_offset || a->ci_stored != b->ci_stored ||
+		    a->ci_unpacked != b->ci_unpacked)
+			return err_set(e, ERR_CORRUPT,
+				       "blob table: not what the blob %.12s says of itself", a->id);
+	}
+	return 0;
+}
+
+int rafs_check_image(struct rafs_layer *layers, size_t n, const void *boot, size_t boot_n,
+		     struct err *e)
+{
+	scoped(rafs_freep) struct rafs *merged = NULL, *read = NULL;
+
+	if (rafs_read(&read, boot, boot_n, e) < 0)
+		return -1;
+	merged = rafs_new(read->chunk_size, read->compressor, read->digester);
+	for (size_t i = 0; i < n; i++)
+		if (rafs_merge(merged, &layers[i].fs, e) < 0)
+			return err_wrap(e, "layer %zu", i + 1);
+	if (compare_blobs(read, merged, e) < 0)
+		return -1;
+	return rafs_compare(merged, read, e);
 }
