@@ -125,6 +125,13 @@ static int feed(struct run *r, struct source **s, struct err *e)
 	return rc;
 }
 
+static int on_block(void *arg, const struct block *b, struct err *e)
+{
+	struct run *r = arg;
+
+	return r->drv->block(r->layer, b, e);
+}
+
 static int one_pass(struct run *r, const struct pack *o, struct source **s, int pass, struct err *e)
 {
 	struct codec_opts codec = {.large_window = true};
@@ -136,6 +143,10 @@ static int one_pass(struct run *r, const struct pack *o, struct source **s, int 
 		return -1;
 	if (!r->layer && r->drv->layer_open(&r->layer, r->im, &in, &wants_blocks, e) < 0)
 		return -1;
+	if (wants_blocks) {
+		codec.on_block = on_block;
+		codec.arg = r;
+	}
 	if (!r->out && !r->drv->headers_only(r->layer, pass)) {
 		r->drv->out_opts(r->layer, &opts);
 		if (out_open(&r->out, r->pool, &opts, &to_stdout, NULL, e) < 0)

@@ -58,7 +58,10 @@ static int add_blob(struct rafs **fs, const char *file, struct err *e)
 	if (blobat_file_init(&at, fd, e) < 0 || name_of(fd, &id, e) < 0 ||
 	    rafs_layer_read(&l, &at.at, e) < 0)
 		return -1;
-	rafs_layer_name(&l, &id);
+	if (rafs_layer_is_ref(&l))
+		rafs_layer_name_ref(&l, NULL, &id, at.at.size);
+	else
+		rafs_layer_name(&l, &id);
 	if (!*fs)
 		*fs = rafs_new(l.fs->chunk_size, l.fs->compressor, l.fs->digester);
 	return rafs_merge(*fs, &l.fs, e);

@@ -125,6 +125,30 @@ const char *verify_format(const struct descriptor *d)
 	return format_of(d, &drv);
 }
 
+/* oci_ref: the blob is an index of the source layer. */
+static int compare_ref(struct check *c, const struct descriptor *from, const struct descriptor *to,
+		       struct err *e)
+{
+	scoped(source_freep) struct source *body = NULL;
+	const struct codec_opts o = {0};
+	struct blobat_registry at;
+	int r = blob_source(&body, c->reg, c->from->repository, from, e);
+
+	if (r == 0)
+		r = codec_unpack(&body, CODEC_GZIP, &o, e);
+	if (r < 0)
+		return finding(c, (err_wrap(e, "source layer"), e));
+	blobat_registry_init(&at, c->reg, c->to->repository, to);
+	r = rafs_check_ref(&at.at, &body, &from->digest, e);
+	blobat_registry_fini(&at);
+	if (r < 0)
+		return finding(c, e);
+	c->report->layers++;
+	if (c->ops->layer)
+		c->ops->layer(c->ops->arg, c->platform, c->layer, 0, 0, "Nydus, in place");
+	return 0;
+}
+
 static int compare_layer(struct check *c, const struct descriptor *from,
 			 const struct digest *from_diff, const struct descriptor *to,
 			 const struct digest *to_diff, struct err *e)
@@ -135,6 +159,8 @@ static int compare_layer(struct check *c, const struct descriptor *from,
 	const struct listing_ops lo = {.differs = on_difference, .arg = c};
 	bool tar = !drv || drv != drivers[DRIVER_NYDUS];
 
+	if (annotations_get(&to->annotations, "containerd.io/snapshot/nydus-ref"))
+		return compare_ref(c, from, to, e);
 	if (read_tar(c, c->from->repository, from, from_diff, want, e) < 0)
 		return finding(c, (err_wrap(e, "source layer"), e));
 	/* As any client pulls it: digest, size, diff_id. */
@@ -224,7 +250,10 @@ static int check_bootstrap(struct check *c, const struct resolved_image *to, str
 		blobat_registry_init(&at, c->reg, c->to->repository, &to->manifest.layers[i]);
 		r = rafs_layer_read(&layers[i], &at.at, e);
 		blobat_registry_fini(&at);
-		if (r == 0)
+		if (r == 0 && rafs_layer_is_ref(&layers[i]))
+			rafs_layer_name_ref(&layers[i], NULL, &to->manifest.layers[i].digest,
+					    to->manifest.layers[i].size);
+		else if (r == 0)
 			rafs_layer_name(&layers[i], &to->manifest.layers[i].digest);
 	}
 	if (r == 0)

@@ -38,6 +38,7 @@ struct drv_image {
 struct drv_layer {
 	struct drv_image *im;
 	uint32_t index;
+	const struct descriptor *from; /* NULL: unknown */
 	struct rafs_pack *pack;
 	struct out *out;
 };
@@ -59,10 +60,11 @@ static int identity(const struct target *t, char *text, size_t n)
 	digest_of(&d, DIGEST_SHA256, prefetch, strlen(prefetch));
 	return snprintf(text, n,
 			"nydus/%" PRIu32 " chunk_size=%" PRIu64
-			" compressor=%d level=%d batch_size=%" PRIu64 " sha256=%d prefetch=%s",
+			" compressor=%d level=%d batch_size=%" PRIu64 " sha256=%d prefetch=%s%s",
 			target_format_version(DRIVER_NYDUS), o->chunk_size, o->compressor,
 			o->compressor == NYDUS_ZSTD ? o->compression_level : 0, o->batch_size,
-			o->sha256, *prefetch ? digest_hex(&d, hex) : "");
+			o->sha256, *prefetch ? digest_hex(&d, hex) : "",
+			o->oci_ref ? " oci_ref" : "");
 }
 
 static struct encode_as encoding(const struct target *t)
@@ -87,11 +89,10 @@ static int image_open(struct drv_image **to, const struct target *t, const struc
 {
 	struct drv_image *im;
 
-	if (t->nydus.oci_ref || t->nydus.chunk_dict_ref || t->nydus.backend != NYDUS_REGISTRY)
+	if (t->nydus.chunk_dict_ref || t->nydus.backend != NYDUS_REGISTRY)
 		return err_set(e, ERR_UNSUPPORTED, "%s is not built",
-			       t->nydus.oci_ref		 ? "oci_ref"
-			       : t->nydus.chunk_dict_ref ? "chunk_dict_ref"
-							 : "backend_type other than registry");
+			       t->nydus.chunk_dict_ref ? "chunk_dict_ref"
+						       : "backend_type other than registry");
 	im = mem_zalloc(sizeof(*im));
 	im->target = t;
 	im->src = src;
@@ -118,17 +119,23 @@ static int layer_open(struct drv_layer **to, struct drv_image *im, const struct 
 	static const enum v6_compressor as[] = {
 		[NYDUS_NONE] = V6_NONE, [NYDUS_LZ4] = V6_LZ4, [NYDUS_ZSTD] = V6_ZSTD};
 	const struct nydus_options *o = options(im);
-	const struct rafs_pack_opts po = {.chunk_size = (uint32_t)o->chunk_size,
-					  .batch_size = (uint32_t)o->batch_size,
-					  .compressor = as[o->compressor],
-					  .sha256 = o->sha256,
-					  .prefetch = o->prefetch_patterns};
+	const struct rafs_pack_opts po = {
+		.chunk_size = (uint32_t)o->chunk_size,
+		.batch_size = (uint32_t)o->batch_size,
+		.compressor = as[o->compressor],
+		.sha256 = o->sha256,
+		.prefetch = o->prefetch_patterns,
+		/* nydusd can restart in gzip alone: others are converted */
+		.zran = o->oci_ref && in->codec == CODEC_GZIP,
+		.source = in->from ? &in->from->digest : NULL,
+		.source_bytes = in->from ? in->from->size : 0};
 	struct drv_layer *l = mem_zalloc(sizeof(*l));
 
 	l->im = im;
 	l->index = in->index;
+	l->from = in->from;
 	l->pack = rafs_pack_new(&po);
-	*wants_blocks = false;
+	*wants_blocks = po.zran;
 	*to = l;
 	return 0;
 }
@@ -139,9 +146,10 @@ static void layer_close(struct drv_layer *l)
 	free(l);
 }
 
+/* A layer that cannot be used in place is read once more and converted. */
 static int again(struct drv_layer *l)
 {
-	return 0;
+	return rafs_pack_again(l->pack);
 }
 
 static bool headers_only(struct drv_layer *l, int pass)
@@ -166,10 +174,20 @@ static int tar(struct drv_layer *l, const struct tar_piece *p, struct err *e)
 	return rafs_pack_tar(l->pack, p, e);
 }
 
-static void set_result(struct layer_result *r)
+static int block(struct drv_layer *l, const struct block *b, struct err *e)
 {
+	return rafs_pack_block(l->pack, b, e);
+}
+
+static void set_result(struct layer_result *r, const struct rafs_layer *l,
+		       const struct descriptor *from)
+{
+	char text[DIGEST_TEXT];
+
 	str_copy(r->media_type, sizeof(r->media_type), NYDUS_BLOB_TYPE);
 	annotations_set(&r->annotations, NYDUS_BLOB, "true");
+	if (rafs_layer_is_ref(l) && from)
+		annotations_set(&r->annotations, NYDUS_REF, digest_text(&from->digest, text));
 }
 
 static void keep(struct drv_image *im, uint32_t index, struct rafs_layer *l)
@@ -190,7 +208,7 @@ static int layer_end(struct drv_layer *l, struct layer_result *r, struct err *e)
 		rafs_layer_fini(&done);
 		return -1;
 	}
-	set_result(r); /* the blob counts as unpacked: diff_id is its digest */
+	set_result(r, &done, l->from); /* the blob counts as unpacked: diff_id is its digest */
 	keep(l->im, l->index, &done);
 	return 0;
 }
@@ -224,7 +242,7 @@ static int layer_cached(struct drv_image *im, const struct layer_in *in,
 		return -1;
 	}
 	annotations_fini(&r->annotations);
-	set_result(r);
+	set_result(r, &l, in->from);
 	r->diff_id = stored->digest;
 	r->unpacked = stored->size;
 	keep(im, in->index, &l);
@@ -243,7 +261,11 @@ static int merge_layers(struct drv_image *im, const struct descriptor *done, siz
 
 		if (!l->fs)
 			return err_set(e, ERR_BUG, "layer %zu was not converted", i + 1);
-		rafs_layer_name(l, &done[i].digest);
+		if (rafs_layer_is_ref(l))
+			rafs_layer_name_ref(l, &im->src->layers[i].digest, &done[i].digest,
+					    done[i].size);
+		else
+			rafs_layer_name(l, &done[i].digest);
 		if (!fs)
 			fs = rafs_new(l->fs->chunk_size, l->fs->compressor, l->fs->digester);
 		if (rafs_merge(fs, &l->fs, e) < 0)
@@ -544,6 +566,7 @@ const struct driver nydus_driver = {
 	.out_opts = out_opts,
 	.begin = begin,
 	.tar = tar,
+	.block = block,
 	.layer_end = layer_end,
 	.layer_same = layer_same,
 	.layer_cached = layer_cached,

@@ -228,6 +228,26 @@ void rafs_layer_name(struct rafs_layer *l, const struct digest *id)
 			memcpy(l->fs->blobs[i]->id, digest_hex(id, text), RAFS_ID_LEN);
 }
 
+void rafs_layer_name_ref(struct rafs_layer *l, const struct digest *source, const struct digest *id,
+			 uint64_t bytes)
+{
+	if (source)
+		rafs_layer_name(l, source);
+	for (size_t i = 0; i < l->fs->n_blobs; i++) {
+		struct rafs_blob *b = l->fs->blobs[i];
+
+		if (!b->own)
+			continue;
+		memcpy(b->meta_digest, id->bytes, sizeof(b->meta_digest));
+		b->meta_size = bytes;
+	}
+}
+
+bool rafs_layer_is_ref(const struct rafs_layer *l)
+{
+	return l->fs->compressor == V6_GZIP;
+}
+
 /* ---- writing what follows the data */
 
 struct tail {

@@ -55,6 +55,11 @@ void rafs_layer_fini(struct rafs_layer *l);
 int rafs_layer_read(struct rafs_layer *l, struct blob_at *blob, struct err *e);
 /* Once the blob is stored its digest is its name: in all places. */
 void rafs_layer_name(struct rafs_layer *l, const struct digest *id);
+/* zran: the data are named by the source layer (NULL: as the blob says), the index by its own blob.
+ */
+void rafs_layer_name_ref(struct rafs_layer *l, const struct digest *source, const struct digest *id,
+			 uint64_t bytes);
+bool rafs_layer_is_ref(const struct rafs_layer *l); /* made from gzip in place */
 
 /* ---- what follows the chunk data, written by rafs_pack and rafs_zran */
 struct out;

@@ -11,6 +11,7 @@
 #include "worker/drivers/driver.h"
 #include "worker/rafs/blake3.h"
 #include "worker/rafs/rafs_merge.h"
+#include "worker/rafs/rafs_pack.h"
 #include "worker/rafs/rafs_read.h"
 #include "worker/tar/tar_reader.h"
 
@@ -547,6 +548,44 @@ int rafs_compare(const struct rafs *a, const struct rafs *b, struct err *e)
 		n += l->n_children;
 	}
 	return 0;
+}
+
+/* ---- a layer used in place */
+
+static int tree_of(struct source **layer, const struct rafs_pack_opts *o, struct rafs **to,
+		   struct err *e)
+{
+	scoped(rafs_pack_freep) struct rafs_pack *p = rafs_pack_new(o);
+	scoped(tar_closep) struct tar_reader *tar = NULL;
+	struct tar_piece piece;
+	int r;
+
+	if (tar_open(&tar, layer, NULL, e) < 0)
+		return -1;
+	while ((r = tar_next(tar, &piece, e)) > 0)
+		if (rafs_pack_tar(p, &piece, e) < 0)
+			return -1;
+	if (r == 0)
+		*to = rafs_pack_tree(p);
+	return r;
+}
+
+int rafs_check_ref(struct blob_at *blob, struct source **layer, const struct digest *source,
+		   struct err *e)
+{
+	struct rafs_pack_opts o = {.compressor = V6_ZSTD, .zran = true, .source = source};
+	scoped(rafs_layer_fini) struct rafs_layer l = {0};
+	scoped(rafs_freep) struct rafs *tree = NULL;
+
+	if (rafs_layer_read(&l, blob, e) < 0)
+		return -1;
+	if (!rafs_layer_is_ref(&l))
+		return err_set(e, ERR_CORRUPT,
+			       "annotated as a reference, but it is a converted layer");
+	o.chunk_size = l.fs->chunk_size;
+	if (tree_of(layer, &o, &tree, e) < 0)
+		return err_wrap(e, "source layer");
+	return rafs_compare(tree, l.fs, e);
 }
 
 /* ---- a whole image */

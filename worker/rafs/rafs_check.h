@@ -18,6 +18,12 @@ int rafs_check_blob(struct blob_at *blob, const struct descriptor *d, rafs_on_pi
 /* Two trees hold the same files, attributes and chunks (blobs by name). */
 int rafs_compare(const struct rafs *a, const struct rafs *b, struct err *e);
 
+/* oci_ref: the stored index of a source layer against that layer, unpacked (taken): every file,
+ * attribute and chunk. */
+struct source;
+int rafs_check_ref(struct blob_at *blob, struct source **layer, const struct digest *source,
+		   struct err *e);
+
 /* The bootstrap of an image against its layers (named, lowest first; their trees are taken):
  * superblock and tables, what the blob table says of each blob, and every file. */
 int rafs_check_image(struct rafs_layer *layers, size_t n, const void *boot, size_t boot_n,

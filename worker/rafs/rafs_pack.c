@@ -19,6 +19,7 @@
 #include "worker/rafs/blake3.h"
 #include "worker/rafs/crc32c.h"
 #include "worker/rafs/rafs_emit.h"
+#include "worker/rafs/rafs_zran.h"
 
 #define NONE UINT32_MAX
 #define COOKIE_BATCH ((uint64_t)1 << 63)
@@ -40,7 +41,7 @@ struct place {		    /* with batch_size: where in a batch a chunk lies */
 };
 
 struct rafs_pack {
-	struct rafs_pack_opts o;
+	struct rafs_pack_opts o, asked; /* as they apply; as they came */
 	struct rafs *fs;
 	struct out *out;
 	struct rafs_inode *file;
@@ -62,18 +63,49 @@ struct rafs_pack {
 	struct v6_batch *batch;
 	size_t n_batches, cap_batches;
 	uint64_t unpacked, stored;
+	struct rafs_zran *zran; /* or NULL */
+	struct hasher *hasher;	/* zran: of the chunk */
+	uint64_t tar_pos;	/* zran: of the next byte of the file */
 };
+
+static void init(struct rafs_pack *p, const struct rafs_pack_opts *o)
+{
+	*p = (struct rafs_pack){.o = *o, .batch_first = NONE};
+	if (o->zran) {
+		p->o.sha256 = true;
+		p->o.batch_size = 0;
+		p->o.compressor = V6_GZIP;
+		p->o.prefetch = NULL;
+		p->zran = rafs_zran_new();
+		p->hasher = hasher_new(DIGEST_SHA256);
+	}
+	p->fs = rafs_new(o->chunk_size, p->o.compressor,
+			 p->o.sha256 ? V6_DIGEST_SHA256 : V6_DIGEST_BLAKE3);
+	if (p->o.batch_size)
+		p->small = mem_alloc(p->o.batch_size);
+}
+
+static void fini(struct rafs_pack *p)
+{
+	rafs_freep(&p->fs);
+	rafs_zran_freep(&p->zran);
+	hasher_freep(&p->hasher);
+	free(p->small);
+	free(p->ticket);
+	free(p->chunk);
+	free(p->landed.slot);
+	free(p->hashed.slot);
+	free(p->early);
+	free(p->in_batch);
+	free(p->batch);
+}
 
 struct rafs_pack *rafs_pack_new(const struct rafs_pack_opts *o)
 {
-	struct rafs_pack *p = mem_zalloc(sizeof(*p));
+	struct rafs_pack *p = mem_alloc(sizeof(*p));
 
-	p->o = *o;
-	p->fs = rafs_new(o->chunk_size, o->compressor,
-			 o->sha256 ? V6_DIGEST_SHA256 : V6_DIGEST_BLAKE3);
-	p->batch_first = NONE;
-	if (o->batch_size)
-		p->small = mem_alloc(o->batch_size);
+	init(p, o);
+	p->asked = *o;
 	return p;
 }
 
@@ -83,16 +115,26 @@ void rafs_pack_freep(struct rafs_pack **pp)
 
 	if (!p)
 		return;
-	rafs_freep(&p->fs);
-	free(p->small);
-	free(p->ticket);
-	free(p->chunk);
-	free(p->landed.slot);
-	free(p->hashed.slot);
-	free(p->early);
-	free(p->in_batch);
-	free(p->batch);
+	fini(p);
 	free(p);
+}
+
+bool rafs_pack_again(struct rafs_pack *p)
+{
+	struct rafs_pack_opts o = p->asked;
+
+	if (!p->zran || rafs_zran_close(p->zran))
+		return false;
+	o.zran = false;
+	fini(p);
+	init(p, &o); /* at the same address: `out` knows it */
+	p->asked = o;
+	return true;
+}
+
+int rafs_pack_block(struct rafs_pack *p, const struct block *b, struct err *e)
+{
+	return p->zran ? rafs_zran_block(p->zran, b, e) : 0;
 }
 
 /* ---- which digests are there */
@@ -303,6 +345,24 @@ static int end_held(struct rafs_pack *p, uint32_t number, struct err *e)
 		     : 0;
 }
 
+/* zran: the chunk stays where it is, so what it is is known at once. */
+static int end_in_place(struct rafs_pack *p, uint32_t number, struct err *e)
+{
+	struct ticket *t = &p->ticket[number];
+	struct digest d;
+	uint32_t found;
+
+	hasher_final(p->hasher, &d);
+	found = look_up(p, &p->landed, landed_digest, d.bytes, (uint32_t)p->n_chunks);
+	if (found != p->n_chunks) {
+		t->chunk = found;
+		rafs_zran_drop(p->zran);
+		return 0;
+	}
+	rafs_zran_keep(p->zran);
+	return add_chunk(p, t, d.bytes, e) ? 0 : -1;
+}
+
 static int end_chunk(struct rafs_pack *p, struct err *e)
 {
 	uint32_t number = (uint32_t)p->n_tickets, len = p->filled;
@@ -314,6 +374,8 @@ static int end_chunk(struct rafs_pack *p, struct err *e)
 	p->nth++;
 	p->crc = 0;
 	p->filled = 0;
+	if (p->zran)
+		return end_in_place(p, number, e);
 	if (p->held)
 		return end_held(p, number, e);
 	return out_cut(p->out, number, p->o.sha256 ? HASH_SHA256 : HASH_BLAKE3, 0, len, e);
@@ -323,6 +385,10 @@ static int begin_chunk(struct rafs_pack *p, struct err *e)
 {
 	uint64_t len = p->left < p->o.chunk_size ? p->left : p->o.chunk_size;
 
+	if (p->zran) {
+		rafs_zran_begin(p->zran, p->tar_pos, (uint32_t)len);
+		return 0;
+	}
 	p->held = len < p->o.batch_size / 2;
 	return p->held ? 0 : end_batch(p, e);
 }
@@ -344,11 +410,14 @@ static int data(struct rafs_pack *p, const uint8_t *raw, uint64_t n, struct err 
 		if (!p->filled && begin_chunk(p, e) < 0)
 			return -1;
 		p->crc = crc32c(p->crc, from, part);
-		if (p->held)
+		if (p->zran)
+			hasher_update(p->hasher, from, part);
+		else if (p->held)
 			memcpy(p->small + p->filled, from, part);
 		else if (out_append(p->out, from, part, e) < 0)
 			return -1;
 		p->filled += (uint32_t)part;
+		p->tar_pos += part;
 		p->left -= part;
 		n -= part;
 		if (raw)
@@ -361,6 +430,12 @@ static int data(struct rafs_pack *p, const uint8_t *raw, uint64_t n, struct err 
 
 int rafs_pack_tar(struct rafs_pack *p, const struct tar_piece *piece, struct err *e)
 {
+	if (p->zran) {
+		rafs_zran_pass(p->zran, piece->tar_pos);
+		if (piece->kind == TAR_DATA && p->file && p->filled && p->tar_pos != piece->tar_pos)
+			rafs_zran_give_up(p->zran); /* a sparse file: chunks are not in one piece */
+		p->tar_pos = piece->tar_pos;
+	}
 	switch (piece->kind) {
 	case TAR_HEADER:
 		if (p->file && p->left)
@@ -373,8 +448,11 @@ int rafs_pack_tar(struct rafs_pack *p, const struct tar_piece *piece, struct err
 		p->left = p->file->size;
 		p->nth = 0;
 		return 0;
-	case TAR_DATA:
 	case TAR_HOLE:
+		if (p->zran)
+			rafs_zran_give_up(p->zran);
+		__attribute__((fallthrough));
+	case TAR_DATA:
 		return p->file ? data(p, piece->raw, piece->len, e) : 0;
 	default:
 		return 0;
@@ -423,6 +501,14 @@ static void make_blob(struct rafs_pack *p)
 	b->compressor = p->o.compressor;
 	b->digester = p->fs->digester;
 	b->features = V6_FRAMED | (p->o.batch_size ? V6_BATCH | V6_CHUNK_INFO_V2 : 0);
+	if (p->zran) {
+		char text[DIGEST_TEXT];
+
+		b->features |= V6_CHUNK_INFO_V2 | V6_ZRAN | V6_SEPARATE;
+		b->stored = p->o.source_bytes;
+		if (p->o.source)
+			memcpy(b->id, digest_hex(p->o.source, text), RAFS_ID_LEN);
+	}
 	b->unpacked = p->unpacked;
 	b->chunk_count = (uint32_t)p->n_chunks;
 	b->n_chunks = p->n_chunks;
@@ -457,6 +543,26 @@ static struct v6_info2 info2(const struct rafs_chunk *c, const struct place *at)
 				  le64_of(last)}};
 }
 
+static int write_zran(struct rafs_pack *p, struct rafs_blob *b, struct buf *to, struct err *e)
+{
+	for (size_t i = 0; i < b->n_chunks; i++) {
+		const struct rafs_zran_chunk *z = rafs_zran_chunk(p->zran, i);
+		struct rafs_chunk *c = &b->chunks[i];
+		struct v6_info2 x = {{le64_of(c->unpacked_at >> RAFS_BLOCK_BITS |
+					      (uint64_t)(c->unpacked - 1) << 32 |
+					      (uint64_t)(V6_INFO_COMPRESSED | V6_INFO_ZRAN) << 56),
+				      le64_of(z->at | (uint64_t)z->n << 40),
+				      le64_of((uint64_t)z->context << 32 | z->in_context)}};
+
+		c->stored_at = z->at;
+		c->stored = z->n;
+		c->flags |= V6_CHUNK_COMPRESSED;
+		if (buf_add(to, &x, sizeof(x), e) < 0)
+			return -1;
+	}
+	return rafs_zran_write(p->zran, to, e);
+}
+
 static int write_infos(struct rafs_pack *p, const struct rafs_blob *b, struct buf *to,
 		       struct err *e)
 {
@@ -476,6 +582,15 @@ static int write_infos(struct rafs_pack *p, const struct rafs_blob *b, struct bu
 	return buf_add(to, p->batch, p->n_batches * sizeof(p->batch[0]), e);
 }
 
+struct rafs *rafs_pack_tree(struct rafs_pack *p)
+{
+	if (p->n_chunks) {
+		make_blob(p);
+		give_all(p);
+	}
+	return take_ptr(p->fs);
+}
+
 int rafs_pack_end(struct rafs_pack *p, struct rafs_layer *l, struct err *e)
 {
 	scoped(buf_fini) struct buf infos = BUF_INIT(RAFS_MAX_BOOTSTRAP);
@@ -487,11 +602,14 @@ int rafs_pack_end(struct rafs_pack *p, struct rafs_layer *l, struct err *e)
 	if (p->n_chunks) {
 		make_blob(p);
 		give_all(p);
-		if (write_infos(p, p->fs->blobs[0], &infos, e) < 0)
+		if ((p->zran ? write_zran(p, p->fs->blobs[0], &infos, e)
+			     : write_infos(p, p->fs->blobs[0], &infos, e)) < 0)
 			return -1;
 		end.data = p->stored;
-		end.contexts = (uint32_t)p->n_batches;
-		end.contexts_size = p->n_batches * sizeof(p->batch[0]);
+		end.contexts = p->zran ? rafs_zran_contexts(p->zran) : (uint32_t)p->n_batches;
+		end.contexts_size = infos.len - p->n_chunks * sizeof(struct v6_info2);
+		if (!p->zran && !p->o.batch_size)
+			end.contexts_size = 0;
 		end.compress_infos = p->o.compressor != V6_NONE;
 	}
 	end.infos = &infos;

@@ -200,7 +200,7 @@ static int read_blobs(struct reader *r, struct err *e)
 		memcpy(b->id, d[i].id, RAFS_ID_LEN);
 		if (!b->id[0] || !str_utf8_valid(b->id, strlen(b->id)))
 			return err_set(e, ERR_CORRUPT, "blob %zu: its name is not UTF-8", i);
-		b->own = strspn(b->id, "x") == RAFS_ID_LEN;
+		b->own = le32_get(d[i].features) & V6_INLINED_META;
 		b->chunk_size = le32_get(d[i].chunk_size);
 		b->chunk_count = le32_get(d[i].chunk_count);
 		b->compressor = le32_get(d[i].compressor);
