@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "accelctl/commands.h"
+#include "common/startup.h"
 #include "common/str.h"
 #include "common/target.h"
 #include "worker/codec/encode.h"
@@ -21,10 +22,10 @@ int cmd_version(int argc, char **argv)
 		return to == stdout ? 0 : 2;
 	}
 	if (json)
-		printf("{\"version\":\"v%s\",\"codecs\":\"%s\",\"formats\":{", ACCEL_VERSION,
+		printf("{\"version\":\"%s\",\"codecs\":\"%s\",\"formats\":{", startup_version(),
 		       encode_versions());
 	else
-		printf("accelctl version v%s\ncodecs  %s\n", ACCEL_VERSION, encode_versions());
+		printf("accelctl version %s\ncodecs  %s\n", startup_version(), encode_versions());
 	for (int d = 0; d < DRIVERS; d++)
 		printf(json ? "%s\"%s\":%u" : "%sformat  %s/%u\n", json && d ? "," : "",
 		       driver_name(d), target_format_version(d));

@@ -11,12 +11,8 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/scope.h"
+#include "common/startup.h"
 #include "common/str.h"
-
-/* Weak: a build without one of the files has no such command. */
-#pragma weak cmd_task
-#pragma weak cmd_layer
-#pragma weak cmd_health
 
 static const struct {
 	const char *name;
@@ -39,11 +35,11 @@ static void help(FILE *to)
 {
 	fputs("NAME:\n   accelctl - A CLI tool to manage acceleration service\n\n"
 	      "USAGE:\n   accelctl [global options] command [command options]\n\n"
-	      "VERSION:\n   v" ACCEL_VERSION "\n\nCOMMANDS:\n",
+	      "VERSION:\n   ",
 	      to);
+	fprintf(to, "%s\n\nCOMMANDS:\n", startup_version());
 	for (size_t i = 0; i < N_COMMANDS; i++)
-		if (commands[i].run)
-			fprintf(to, "   %-7s  %s\n", commands[i].name, commands[i].summary);
+		fprintf(to, "   %-7s  %s\n", commands[i].name, commands[i].summary);
 	fputs("   help, h  Shows a list of commands or help for one command\n\n"
 	      "GLOBAL OPTIONS:\n   --help, -h     show help\n   --version, -v  print the version\n",
 	      to);
@@ -66,7 +62,7 @@ static int unknown(const char *name)
 static int dispatch(int argc, char **argv)
 {
 	for (size_t i = 0; i < N_COMMANDS; i++)
-		if (commands[i].run && strcmp(commands[i].name, argv[0]) == 0)
+		if (strcmp(commands[i].name, argv[0]) == 0)
 			return commands[i].run(argc, argv);
 	return unknown(argv[0]);
 }
@@ -94,13 +90,13 @@ static int bad_flag(const char *arg)
 
 int main(int argc, char **argv)
 {
-	log_info("Version: v" ACCEL_VERSION "\n", NULL);
+	startup_log_version();
 	if (argc < 2 || str_eq(argv[1], "--help") || str_eq(argv[1], "-h")) {
 		help(stdout);
 		return 0;
 	}
 	if (str_eq(argv[1], "--version") || str_eq(argv[1], "-v")) {
-		puts("accelctl version v" ACCEL_VERSION);
+		printf("accelctl version %s\n", startup_version());
 		return 0;
 	}
 	if (argv[1][0] == '-')
