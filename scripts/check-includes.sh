@@ -42,7 +42,14 @@ registry drivers pool out codec tar config -> cache verify layer
 registry oci config rules -> classify
 cache verify -> layer
 oci registry -> publish
-layer cache classify publish verify rules blobat limits -> convert
+registry -> blobat
+tar -> limits listing
+digest -> listing
+limits -> layer
+classify registry limits target -> resolve
+resolve listing blobat rafs -> verify
+cache registry json -> cachetag
+layer cache cachetag classify resolve publish verify rules blobat limits -> convert
 config -> limits sandbox
 convert limits sandbox startup task -> taskproc
 queue loop httpd taskproc startup convert -> supervisor
