@@ -98,7 +98,6 @@ struct settings {
 		enum log_level level;
 		enum log_format format;
 	} log;
-	bool ui_enabled;
 };
 
 struct config_problem {

@@ -284,9 +284,9 @@ const struct key settings_keys[] = {
 	 "On stderr: logrus' text form, JSON lines, or for a terminal.", NULL},
 	{"log.file", KEY_REFUSED, NOWHERE, NULL, 0, 0, NULL, NULL, NULL, "the log goes to stderr"},
 
-	{"ui.enabled", KEY_BOOL, M(ui_enabled), "true", 0, 0, NULL, NULL, "Serve the page at /.",
-	 NULL},
-	{"ui.dir", KEY_REFUSED, NOWHERE, NULL, 0, 0, NULL, NULL, NULL, "the page is built in"},
+	{"ui.enabled", KEY_REFUSED, NOWHERE, NULL, 0, 0, NULL, NULL, NULL,
+	 "the page is not built yet"},
+	{"ui.dir", KEY_REFUSED, NOWHERE, NULL, 0, 0, NULL, NULL, NULL, "the page is not built yet"},
 
 	{"tracing", KEY_REFUSED, NOWHERE, NULL, 0, 0, NULL, NULL, NULL, "tracing is not built yet"},
 };

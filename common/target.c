@@ -32,7 +32,6 @@ enum option_type {
 	OPT_WORD,	 /* an enum, or an int */
 	OPT_DIALECT,	 /* both enums of zstdchunked, from one word */
 	OPT_LINES,	 /* char *: trimmed lines, empty ones dropped; NULL when none */
-	OPT_REF,	 /* char *: an image reference */
 	OPT_COMPRESSION, /* chooses the driver */
 	OPT_UNUSED,	 /* accepted, and the note says why it does nothing */
 	OPT_REFUSED,	 /* known, and the note says that it is not built */
@@ -148,8 +147,8 @@ static const struct option nydus_options[] = {
 	 16 * MIB, NULL, "Small files are compressed together up to this size; 0 is off.", NULL},
 	{"builder", NULL, OPT_UNUSED, 0, "", 0, 0, 0, NULL, "Ignored: Nydus is written natively.",
 	 "builder is not used: Nydus is written natively, without nydus-image"},
-	{"chunk_dict_ref", NULL, OPT_REF, AT(nydus.chunk_dict_ref), "", IN_OUTPUT, 0, 1024, NULL,
-	 "An image whose chunks are not stored again.", NULL},
+	{"chunk_dict_ref", NULL, OPT_REFUSED, 0, "", 0, 0, 0, NULL, "Not built.",
+	 "chunk dictionaries are not built"},
 	{"compression_level", NULL, OPT_INT, AT(nydus.compression_level), "3", IN_OUTPUT, 1, 19,
 	 NULL, "zstd's level.", NULL},
 	{"compressor", "rafs_compressor", OPT_WORD, AT(nydus.compressor), "zstd", IN_OUTPUT, 0, 0,
@@ -312,9 +311,6 @@ static void expected_text(const struct option *o, char *to, size_t n)
 	case OPT_LINES:
 		snprintf(to, n, "lines of text, up to %d bytes", (int)o->max);
 		return;
-	case OPT_REF:
-		snprintf(to, n, "an image reference");
-		return;
 	case OPT_UNUSED:
 	case OPT_REFUSED:
 		snprintf(to, n, "nothing");
@@ -431,18 +427,6 @@ static int set_lines(char **to, const struct option *o, const char *value, struc
 	return 0;
 }
 
-static int set_ref(char **to, const struct option *o, const char *value, struct err *e)
-{
-	struct imageref r;
-	char text[IMAGEREF_TEXT];
-
-	if (imageref_parse(&r, value, e) < 0)
-		return err_wrap(e, "option %s", o->key);
-	free(*to);
-	*to = mem_strdup(imageref_text(&r, text));
-	return 0;
-}
-
 /* estargz -> zstdchunked, taking along what was set before. */
 static void become_zstdchunked(struct target *t)
 {
@@ -545,12 +529,6 @@ static int set_option(struct target *t, const struct option *o, const char *valu
 		return empty ? 0 : set_compression(t, o, value, e);
 	case OPT_LINES:
 		return set_lines(value_of(t, o), o, value, e);
-	case OPT_REF:
-		if (!empty)
-			return set_ref(value_of(t, o), o, value, e);
-		free(*(char **)value_of(t, o));
-		*(char **)value_of(t, o) = NULL;
-		return 0;
 	case OPT_UNUSED:
 		*warning = o->note;
 		return 0;
@@ -612,7 +590,7 @@ void target_init(struct target *t, enum driver_id d)
 
 static bool owns_text(const struct option *o)
 {
-	return o->type == OPT_LINES || o->type == OPT_REF;
+	return o->type == OPT_LINES;
 }
 
 void target_fini(struct target *t)
@@ -664,7 +642,6 @@ static const char *option_text(const struct target *t, const struct option *o, c
 				return w->text;
 		return "";
 	case OPT_LINES:
-	case OPT_REF:
 		return *(char *const *)value_in(t, o) ? *(char *const *)value_in(t, o) : "";
 	default:
 		return "";
@@ -737,9 +714,6 @@ static int check_nydus(const struct nydus_options *o, struct err *e)
 	if (o->oci_ref && o->batch_size)
 		return err_set(e, ERR_INVALID,
 			       "batch_size contradicts oci_ref, which stores no chunk");
-	if (o->oci_ref && o->chunk_dict_ref)
-		return err_set(e, ERR_INVALID,
-			       "chunk_dict_ref contradicts oci_ref, which stores no chunk");
 	if (o->compressor != NYDUS_ZSTD && o->compression_level != 3)
 		return err_set(e, ERR_INVALID, "compression_level is for compressor zstd alone");
 	return 0;

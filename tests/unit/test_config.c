@@ -333,7 +333,7 @@ static void unknown_keys_warn_in_upstreams_sections_and_fail_in_ours(void **stat
 	refused("queue: {leas: 1}\n", "queue.leas: unknown key; did you mean lease?");
 	refused("worker: {mem: 1}\n", "worker.mem: unknown key");
 	refused("log: {levl: info}\n", "log.levl: unknown key; did you mean level?");
-	refused("ui: {enabel: 1}\n", "ui.enabel: unknown key");
+	refused("ui: {enabel: 1}\n", "ui.enabel: unknown key; did you mean enabled?");
 	refused("auth: {allow_lopback: 1}\n", "did you mean allow_loopback?");
 	refused("converter: {rules: [{name: a, target: []}]}\n", "did you mean targets?");
 }
@@ -344,6 +344,7 @@ static void what_is_not_built_is_an_error_that_says_so(void **state)
 	refused("redis: {cluster: true}\n", "redis.cluster: Redis Cluster is not built yet");
 	refused("redis: {url: 'redis://x'}\n", "redis.url: use redis.addr");
 	refused("log: {file: /x}\n", "log.file: the log goes to stderr");
+	refused("ui: {enabled: true}\n", "ui.enabled: the page is not built yet");
 	refused("tracing: {a: 1}\n", "tracing: tracing is not built yet");
 	refused("converter: {driver: {type: nydus, config: {fs_version: 5}}, rules: [{tag_suffix: "
 		"-n}]}\n",

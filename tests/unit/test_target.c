@@ -100,9 +100,7 @@ static void canonical_options_are_sorted_lines(void **state)
 	set(&t, "prefetch_patterns", " /usr/bin \n\n/etc\\x\n");
 	set(&t, "fs_chunk_size", "0x200000");
 	set(&t, "digester", "sha256");
-	set(&t, "chunk_dict_ref", "h.x/dict:1");
-	options_are(&t, "chunk_dict_ref=h.x/dict:1\n"
-			"compressor=lz4_block\n"
+	options_are(&t, "compressor=lz4_block\n"
 			"digester=sha256\n"
 			"fs_chunk_size=2097152\n"
 			"prefetch_patterns=/usr/bin\\n/etc\\\\x\n"
@@ -162,6 +160,8 @@ static void what_is_not_built_says_so(void **state)
 	refused(&t, "backend_type", "oss", ERR_UNSUPPORTED, "storage backends are not built");
 	refused(&t, "backend_config", "{}", ERR_UNSUPPORTED, "storage backends are not built");
 	refused(&t, "compressor", "gzip", ERR_UNSUPPORTED, "gzip");
+	refused(&t, "chunk_dict_ref", "h.x/dict:1", ERR_UNSUPPORTED,
+		"chunk dictionaries are not built");
 	set(&t, "encrypt_recipients", "");
 	target_fini(&t);
 	target_init(&t, DRIVER_ZSTDCHUNKED);
