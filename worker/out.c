@@ -197,17 +197,21 @@ size_t out_room(const struct out *o)
 	return o->buffer_bytes - out_open_bytes(o);
 }
 
-/* Room for n more bytes of the open segment behind in_n. */
-static int make_room(struct out *o, size_t n, struct err *e)
+/* Apart, so that the frequent calls do not clear a struct err each. */
+static int roll_on(struct out *o, struct err *e)
 {
 	struct err why = {0};
 
+	return roll(o, &why) < 0 ? fail(o, &why, e) : 0;
+}
+
+/* Room for n more bytes of the open segment behind in_n. */
+static int make_room(struct out *o, size_t n, struct err *e)
+{
 	assert(n <= out_room(o));
 	if (o->failed)
 		return fail(o, &o->err, e);
-	if (n > o->buffer_bytes - o->in_n && roll(o, &why) < 0)
-		return fail(o, &why, e);
-	return 0;
+	return n > o->buffer_bytes - o->in_n ? roll_on(o, e) : 0;
 }
 
 int out_append(struct out *o, const void *p, size_t n, struct err *e)
@@ -231,16 +235,12 @@ int out_append_zeros(struct out *o, size_t n, struct err *e)
 
 static int close_segment(struct out *o, const struct segment *s, struct err *e)
 {
-	struct err why = {0};
-
 	if (o->failed)
 		return fail(o, &o->err, e);
 	o->now->seg[o->now->n] = *s;
 	o->now->seg[o->now->n++].at = (uint32_t)o->open_at;
 	o->open_at = o->in_n;
-	if ((o->in_n >= SUBMIT_BYTES || o->now->n == BATCH_SEGMENTS) && roll(o, &why) < 0)
-		return fail(o, &why, e);
-	return 0;
+	return o->in_n >= SUBMIT_BYTES || o->now->n == BATCH_SEGMENTS ? roll_on(o, e) : 0;
 }
 
 int out_cut(struct out *o, uint64_t cookie, enum segment_hash hash, size_t hash_from, size_t hash_n,

@@ -279,29 +279,73 @@ static size_t zero_span(const uint8_t *b, size_t n)
 	return i;
 }
 
-static int put_zeros(struct podtar *p, size_t n, struct err *e)
+/* Of a piece: [from, at) are data that were rolled, but not yet given on. */
+struct span {
+	const uint8_t *b;
+	size_t n, from, at;
+};
+
+static int give(struct podtar *p, struct span *s, struct err *e)
 {
-	if (p->in_hole)
+	size_t from = s->from;
+
+	s->from = s->at;
+	return put_bytes(p, s->b + from, s->at - from, e);
+}
+
+/* Data up to `end`, cut where the sum says; zeros: they may be among them. */
+static int roll_to(struct podtar *p, struct span *s, size_t end, bool zeros, struct err *e)
+{
+	bool split;
+
+	while (s->at < end && (zeros || s->b[s->at])) {
+		s->at += rollsum_span(&p->roll, s->b + s->at, end - s->at, zeros, &split);
+		if (!split)
+			continue;
+		if (give(p, s, e) < 0)
+			return -1;
+		end_chunk(p, p->left == 0 && s->at == s->n);
+	}
+	return 0;
+}
+
+static int on_zeros(struct podtar *p, struct span *s, struct err *e)
+{
+	size_t n = zero_span(s->b + s->at, s->n - s->at), end = s->at + n;
+	uint64_t run = p->run + n;
+
+	if (p->in_hole) {
+		s->from = s->at = end;
 		return put_hole(p, n, e);
-	p->run += n;
-	if (p->run < HOLE_MIN)
+	}
+	if (run >= HOLE_MIN) {
+		if (give(p, s, e) < 0)
+			return -1;
+		end_chunk(p, false);
+		p->in_hole = true;
+		p->run = 0;
+		s->from = s->at = end;
+		return put_hole(p, run, e);
+	}
+	if (end == s->n) { /* who knows what comes */
+		if (give(p, s, e) < 0)
+			return -1;
+		p->run = run;
+		s->from = s->at = end;
 		return 0;
-	end_chunk(p, false);
-	p->in_hole = true;
-	n = p->run;
-	p->run = 0;
-	return put_hole(p, n, e);
+	}
+	if (p->run && flush_run(p, e) < 0)
+		return -1;
+	return roll_to(p, s, end, true, e);
 }
 
 static int put_data(struct podtar *p, const uint8_t *b, size_t n, struct err *e)
 {
-	for (size_t i = 0; i < n;) {
-		size_t from = i;
-		bool split = false;
+	struct span s = {.b = b, .n = n};
 
-		if (b[i] == 0) {
-			i += zero_span(b + i, n - i);
-			if (put_zeros(p, i - from, e) < 0)
+	while (s.at < n) {
+		if (b[s.at] == 0) {
+			if (on_zeros(p, &s, e) < 0)
 				return -1;
 			continue;
 		}
@@ -309,16 +353,10 @@ static int put_data(struct podtar *p, const uint8_t *b, size_t n, struct err *e)
 			end_chunk(p, false);
 			p->in_hole = false;
 		}
-		if (p->run && flush_run(p, e) < 0)
+		if ((p->run && flush_run(p, e) < 0) || roll_to(p, &s, n, false, e) < 0)
 			return -1;
-		while (i < n && b[i] && !split)
-			split = rollsum_byte(&p->roll, b[i++]);
-		if (put_bytes(p, b + from, i - from, e) < 0)
-			return -1;
-		if (split)
-			end_chunk(p, p->left == 0 && i == n);
 	}
-	return 0;
+	return give(p, &s, e);
 }
 
 static int end_file(struct podtar *p, struct err *e)
