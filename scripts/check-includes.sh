@@ -35,24 +35,26 @@ codec digest -> out
 pool -> out
 json digest -> oci
 http oci config -> registry
-out codec tar oci -> rafs
-oci tar out codec rafs target -> drivers
-drivers -> blobat
-registry drivers pool out codec tar config -> cache verify layer
+blob_at out codec tar oci rafs_blake3 -> rafs
+blob_at oci tar out codec rafs target -> drivers
+drivers registry -> blobat
+tar -> limits
+digest tar -> listing
+registry drivers pool out codec tar config limits -> cache layer
 registry oci config rules -> classify
-cache verify -> layer
+cache -> layer
+classify registry target limits -> resolve
+resolve listing blobat drivers -> verify
 oci registry -> publish
-registry -> blobat
-tar -> limits listing
-digest -> listing
-limits -> layer
-classify registry limits target -> resolve
-resolve listing blobat rafs -> verify
+resolve rafs -> verify
 cache registry json -> cachetag
 layer cache cachetag classify resolve publish verify rules blobat limits -> convert
 config -> limits sandbox
-convert limits sandbox startup task -> taskproc
-queue loop httpd taskproc startup convert -> supervisor
+json -> packet
+convert limits sandbox startup task packet -> taskproc
+packet loop queue -> slots
+slots queue redis config -> asks
+asks slots queue loop httpd startup pool -> supervisor
 supervisor taskproc startup notify -> worker_main
 queue httpd startup notify -> api
 convert registry oci drivers http config startup blobat rafs -> accelctl
@@ -81,7 +83,7 @@ def module(path):
     if parts[0] == 'worker':
         if len(parts) > 2:
             return 'rafs_blake3' if parts[1] == 'rafs' and stem.startswith('blake3') else parts[1]
-        return {'main': 'worker_main', 'probes': 'supervisor', 'slots': 'supervisor'}.get(stem, stem)
+        return {'main': 'worker_main', 'probes': 'supervisor'}.get(stem, stem)
     return {'api-server': 'api'}.get(parts[0], parts[0])
 
 files = [f for f in subprocess.check_output(['git', 'ls-files', '-co', '--exclude-standard'], text=True).split()

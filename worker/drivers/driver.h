@@ -15,6 +15,7 @@
 
 #include "common/digest.h"
 #include "common/target.h"
+#include "worker/blob_at.h"
 #include "worker/codec/blocks.h"
 #include "worker/codec/codec.h"
 #include "worker/oci/descriptor.h"
@@ -41,11 +42,6 @@ struct blob_store {
 	int (*manifest)(struct blob_store *s, const char *ref, struct manifest *m, struct err *e);
 	int (*fetch)(struct blob_store *s, const char *ref, const struct descriptor *d, size_t max,
 		     struct buf *to, struct err *e);
-};
-struct blob_at { /* one stored blob, read by ranges: from a registry, a file, memory */
-	uint64_t size;
-	int (*read)(struct blob_at *b, uint64_t offset, void *to, size_t n,
-		    struct err *e); /* all or error */
 };
 
 struct layer_in {

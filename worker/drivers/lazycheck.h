@@ -24,8 +24,8 @@ struct lazy_blob {
 typedef int lazy_piece(void *arg, const struct tar_piece *p, struct err *e);
 
 /* The unpacked bytes of a part of the blob. */
-int lazy_source(struct source **s, struct blob_at *b, uint64_t from, uint64_t to, enum codec codec,
-		struct err *e);
+int lazy_source(struct source **to, struct blob_at *b, uint64_t from, uint64_t end,
+		enum codec codec, struct err *e);
 /* toc: its JSON. */
 int lazy_check(struct blob_at *b, const struct lazy_blob *what, struct source *toc,
 	       struct digest *toc_digest, struct digest *tarsplit, uint64_t *unpacked,

@@ -9,7 +9,7 @@
 #include "common/mem.h"
 #include "common/scope.h"
 #include "worker/codec/encode.h"
-#include "worker/drivers/driver.h"
+#include "worker/blob_at.h"
 #include "worker/out.h"
 #include "worker/rafs/rafs_emit.h"
 #include "worker/rafs/rafs_read.h"

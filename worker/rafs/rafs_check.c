@@ -8,7 +8,7 @@
 #include "common/mem.h"
 #include "common/scope.h"
 #include "worker/codec/encode.h"
-#include "worker/drivers/driver.h"
+#include "worker/blob_at.h"
 #include "worker/rafs/blake3.h"
 #include "worker/rafs/rafs_merge.h"
 #include "worker/rafs/rafs_pack.h"

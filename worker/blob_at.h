@@ -1,0 +1,17 @@
+/* worker/blob_at.h - one stored blob, read by ranges: from a registry, a file, memory (blobat.h has
+ * the kinds). */
+#ifndef WORKER_BLOB_AT_H
+#define WORKER_BLOB_AT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct err;
+
+struct blob_at { /* one stored blob, read by ranges: from a registry, a file, memory */
+	uint64_t size;
+	int (*read)(struct blob_at *b, uint64_t offset, void *to, size_t n,
+		    struct err *e); /* all or error */
+};
+
+#endif
