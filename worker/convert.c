@@ -81,7 +81,6 @@ struct item { /* one distinct source layer */
 	struct place *place;
 	size_t n_places, cap_places;
 	struct layer_progress progress;
-	uint64_t out_before; /* of runs that ended */
 };
 
 struct other { /* a registry opened for a chunk dictionary */
@@ -427,7 +426,10 @@ static int look_at_target(struct conv *c, struct column *k, struct err *e)
 	bool ours, same;
 
 	if (registry_get_manifest(c->registry, &t->ref, &b, &why) < 0) {
-		if (why.code == ERR_NOTFOUND)
+		/* Harbor hides what is not scanned yet, our own result too: then it is made anew.
+		 */
+		if (why.code == ERR_NOTFOUND ||
+		    (why.status == 412 && (k->target->upstream_form || k->target->overwrite)))
 			return 0;
 		*e = why;
 		return err_wrap(e, "look at %s", imageref_text(&t->ref, text));
@@ -956,6 +958,8 @@ static int convert_leads(struct conv *c, struct item *it, struct column **lead, 
 			wrap_layer(c, it, &t[i].err);
 		if (r == 0)
 			after_layer(c, it, lead[i], &t[i], j.in.codec, clock_mono_ms() - start);
+		else
+			to_cache(c, lead[i], it, NULL, NULL); /* gives the lease back */
 		descriptor_fini(&t[i].to);
 		layer_result_fini(&t[i].result);
 	}

@@ -952,6 +952,24 @@ static void a_cached_layer_is_not_read_and_a_wrong_entry_is_forgotten(void **s)
 	stop(&f);
 }
 
+static void a_failed_layer_gives_its_lease_back(void **s)
+{
+	struct one_cache cache = {.base.ops = &one_ops};
+	const struct digest wrong = {.alg = DIGEST_SHA256, .bytes = {1}};
+	struct made l;
+	struct fixture f;
+
+	make_layer(&l, "a", 5000);
+	make_image(&l, 1, "amd64", "v1", &wrong);
+	start(&f, HOST "/p/r:v1");
+	f.job.cache = &cache.base;
+	assert_int_equal(run(&f), -1);
+	assert_int_equal(cache.leases, 1);
+	assert_int_equal(cache.releases, 1);
+	assert_int_equal(cache.puts, 0);
+	stop(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -978,6 +996,7 @@ int main(void)
 		T(an_unknown_host_waits),
 		T(our_own_output_is_not_converted_again),
 		T(a_cached_layer_is_not_read_and_a_wrong_entry_is_forgotten),
+		T(a_failed_layer_gives_its_lease_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
