@@ -92,7 +92,7 @@ struct conn {
 	bool handshake;	    /* TLS, not finished */
 	bool is_unix, loopback;
 	uid_t uid;
-	size_t body_counted;
+	size_t body_counted, queued;
 	char name[INET6_ADDRSTRLEN + 16];
 };
 TAILQ_HEAD(conns, conn);
@@ -137,7 +137,7 @@ struct httpd {
 	LIST_HEAD(, peer) peers[PEER_BUCKETS];
 	struct event *again; /* after running out of descriptors */
 	size_t n_conns, n_open;
-	uint64_t body_bytes;
+	uint64_t body_bytes, queued;
 	time_t date_at;
 	char date[40];
 };
@@ -300,6 +300,14 @@ static void count_body(struct conn *c, size_t n)
 	c->body_counted = n;
 }
 
+/* So is what clients have not taken yet. */
+static void count_queued(struct conn *c, size_t n)
+{
+	c->h->queued += n;
+	c->h->queued -= c->queued;
+	c->queued = n;
+}
+
 static void peer_drop(struct conn *c)
 {
 	if (c->peer && --c->peer->n == 0) {
@@ -339,6 +347,7 @@ static void conn_free(struct conn *c)
 	c->running = true; /* a reply out of on_close must not come back here */
 	orphan(c, true);
 	count_body(c, 0);
+	count_queued(c, 0);
 	TAILQ_REMOVE(&c->h->conns, c, next);
 	c->h->n_conns--;
 	peer_drop(c);
@@ -362,6 +371,7 @@ static void linger(struct conn *c)
 /* run() must follow, here and after replied(): it looks at what is left to do, frees if need be. */
 static void flushed(struct conn *c)
 {
+	count_queued(c, 0);
 	if (c->close) {
 		linger(c);
 		return;
@@ -375,7 +385,8 @@ static void flushed(struct conn *c)
 static void replied(struct conn *c)
 {
 	count_body(c, 0);
-	if (evbuffer_get_length(bufferevent_get_output(c->bev)))
+	count_queued(c, evbuffer_get_length(bufferevent_get_output(c->bev)));
+	if (c->queued)
 		deadline(c, FLUSHING, FLUSH_MS);
 	else
 		flushed(c);
@@ -991,6 +1002,7 @@ int httpd_open(struct httpd **to, struct loop *l, const struct httpd_opts *o,
 	DEFAULT(idle_ms, 60000);
 	DEFAULT(max_connections, 4096);
 	DEFAULT(max_output, 256 << 10);
+	DEFAULT(max_queued, 256 << 20);
 #undef DEFAULT
 	h->on_request = on_request;
 	h->arg = arg;
@@ -1116,10 +1128,26 @@ static void end(struct request *q)
 		run(c);
 }
 
+/* The connection goes; the request is ended by whoever has it. */
+static void cut_off(struct request *q)
+{
+	struct conn *c = q->c;
+
+	q->on_close = NULL; /* the caller knows */
+	conn_free(c);
+	if (q->c) { /* it is freed later, by run() */
+		q->c->q = NULL;
+		q->c = NULL;
+	}
+}
+
 void reply(struct request *q, int status, const char *content_type, const void *body, size_t n)
 {
 	struct evbuffer *out;
 	char last[100];
+
+	if (q->c && q->h->queued + n > q->h->o.max_queued)
+		cut_off(q);
 
 	q->status = status;
 	q->out_bytes = n;
@@ -1159,12 +1187,7 @@ int reply_piece(struct request *q, const void *p, size_t n)
 		return -1;
 	out = bufferevent_get_output(c->bev);
 	if (evbuffer_get_length(out) + n > q->h->o.max_output) {
-		q->on_close = NULL; /* the caller hears it from us */
-		conn_free(c);
-		if (q->c) { /* it is freed later, by run() */
-			q->c->q = NULL;
-			q->c = NULL;
-		}
+		cut_off(q);
 		return -1;
 	}
 	if (!n)

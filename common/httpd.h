@@ -24,6 +24,8 @@ struct httpd_opts {
 	uint64_t header_ms, body_ms, idle_ms;	/* total deadlines; 0: 10 s, 30 s, 60 s */
 	uint32_t max_connections, max_per_peer; /* 0: 4096, 0: none */
 	uint64_t max_output; /* queued for one slow reader; 0: 256 KiB beyond a plain reply */
+	uint64_t
+		max_queued; /* for all of them together; 0: 256 MiB.  Over it a client is cut off */
 };
 
 int httpd_open(struct httpd **h, struct loop *l, const struct httpd_opts *o,

@@ -64,6 +64,12 @@ static void on_request(struct request *q, void *arg)
 		reply_end(q);
 		return;
 	}
+	if (!strcmp(path, "/big")) {
+		static char big[8 << 20];
+
+		reply(q, 200, "text/plain", big, sizeof(big));
+		return;
+	}
 	if (!strcmp(path, "/flood")) {
 		char piece[4096] = "";
 
@@ -412,6 +418,32 @@ static void streams_are_chunked_and_bounded(void **state)
 	stop(&w);
 }
 
+static void what_slow_readers_have_not_taken_is_bounded_together(void **state)
+{
+	struct httpd_opts o = {.max_queued = 12 << 20};
+	struct world w;
+
+	start(&w, &o);
+	int one = dial(&w), two = dial(&w), three = dial(&w);
+
+	say(one, GET("/big"));
+	while (w.done < 1)
+		turn(&w, 1);
+	say(two, GET("/big"));
+	assert_string_equal(hear(&w, two, NULL), "");
+	assert_int_equal(w.done, 2);
+	say(three, GET("/x"));
+	hear(&w, three, "hello");
+	close(one);
+	while (httpd_connections(w.h) > 1)
+		turn(&w, 1);
+	say(three, GET("/big"));
+	hear(&w, three, "HTTP/1.1 200 OK"); /* there is room again */
+	close(two);
+	close(three);
+	stop(&w);
+}
+
 static void connections_are_bounded_in_all_and_per_peer(void **state)
 {
 	struct httpd_opts o = {.max_connections = 3, .max_per_peer = 0};
@@ -549,6 +581,7 @@ int main(void)
 		T(a_client_that_leaves_is_told_of_once),
 		T(a_half_closed_client_still_gets_its_answers),
 		T(streams_are_chunked_and_bounded),
+		T(what_slow_readers_have_not_taken_is_bounded_together),
 		T(connections_are_bounded_in_all_and_per_peer),
 		T(a_unix_socket_tells_who_calls),
 		T(a_stale_socket_is_replaced_and_a_file_is_not),
