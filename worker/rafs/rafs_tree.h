@@ -18,7 +18,7 @@
 struct err;
 struct tar_entry;
 
-#define RAFS_MAX_NODES 4000000u
+#define RAFS_MAX_NODES 2000000u /* about 350 bytes each, from tree to bootstrap */
 
 struct rafs_blob;
 struct rafs_chunk {
