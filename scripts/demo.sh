@@ -95,7 +95,7 @@ cat >"$work/config.yaml" <<-Y
 		echo "      - {driver: $driver, tag: \"{tag}-$s\"}"
 	done)
 Y
-build/accelctl config check "$work/config.yaml" 2>&1 | sed 's/^/    /'
+build/accelctl config check "$work/config.yaml" 2>/dev/null | sed 's/^/    /'
 build/acceld --config "$work/config.yaml" >"$work/acceld.log" 2>&1 &
 pids+=($!)
 wait_for acceld curl -sf "http://127.0.0.1:$api/readyz"
@@ -138,7 +138,7 @@ note "accepted as task $id"
 
 step "Converting"
 export ACCEL_ADDR=127.0.0.1:$api
-build/accelctl task watch "$id"
+build/accelctl task watch "$id" 2>/dev/null | sed 's/^/    /'
 
 step "Result"
 build/accelctl task list 2>/dev/null
@@ -156,9 +156,9 @@ done
 
 step "Checked against the source, entry by entry"
 for tag in $(skopeo list-tags --authfile "$work/auth.json" --tls-verify=false "docker://${source_ref%:*}" | grep -o '"v1-[a-z]*"' | tr -d '"'); do
-	REGISTRY_AUTH_FILE=$work/auth.json build/accelctl check "${source_ref%:*}:$tag" "$source_ref" 2>/dev/null | sed 's/^/    /'
+	build/accelctl check --config "$work/config.yaml" "${source_ref%:*}:$tag" 2>/dev/null | sed 's/^/    /'
 done
-printf '\n%sDone.%s  %s\n' "$g$b" "$r" "The push moved no further than the registry, and the converted image lies beside it under its own tag."
+printf '\n%sDone.%s  %s\n' "$g$b" "$r" "The converted images lie beside the source, under tags of their own, made from one pull."
 cat <<T
 
     Look further
