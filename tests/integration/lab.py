@@ -106,7 +106,7 @@ class Lab:
         self.processes = []
         self.n = 0
         self.auth_header = 'Bearer webhook-' + os.urandom(9).hex()
-        self.registry_password = None
+        self.registry_password = self.redis_password = None
 
     def __enter__(self):
         signal.signal(signal.SIGTERM, lambda *a: sys.exit(1))
