@@ -1105,17 +1105,24 @@ static void finish_layer(const struct part *p, size_t n, struct descriptor *d)
 			annotations_set(&d->annotations, ANN_PLAIN, p->result[i].plain_reason);
 }
 
+/* An event names tag and digest, a person the tag alone: what the result says of its source is the
+ * same. */
+static const char *source_name(const struct conv *c, char text[IMAGEREF_TEXT])
+{
+	struct imageref ref = c->job->source;
+
+	if (ref.tag[0])
+		memset(&ref.digest, 0, sizeof(ref.digest));
+	return imageref_text(&ref, text);
+}
+
 static void annotate(struct conv *c, const struct column *k, struct annotations *a,
 		     const struct digest *source)
 {
 	char text[IMAGEREF_TEXT], dtext[DIGEST_TEXT], format[32];
-	struct imageref ref = c->job->source;
 
-	/* an event names tag and digest, a person the tag alone: the result is the same bytes */
-	if (ref.tag[0])
-		memset(&ref.digest, 0, sizeof(ref.digest));
 	annotations_set(a, ANN_SOURCE_DIGEST, digest_text(source, dtext));
-	annotations_set(a, ANN_SOURCE_REFERENCE, imageref_text(&ref, text));
+	annotations_set(a, ANN_SOURCE_REFERENCE, source_name(c, text));
 	annotations_set(a, ANN_FORMAT, target_format(k->target, format));
 	annotations_set(a, ANN_OPTIONS, k->options);
 	annotations_set(a, ANN_GENERATION, "1");
@@ -1153,9 +1160,8 @@ static int finish_part(struct conv *c, struct column *k, size_t i, struct err *e
 	bool alone = c->source.kind == KIND_IMAGE || (c->source.n == 1 && !k->drv->index_of_one);
 	const struct digest *from = alone ? &c->source.body.digest : &im->from.digest;
 	char text[IMAGEREF_TEXT];
-	const struct driver_source where = {.reference = imageref_text(&c->job->source, text),
-					    .digest = from,
-					    .manifest = &im->from};
+	const struct driver_source where = {
+		.reference = source_name(c, text), .digest = from, .manifest = &im->from};
 
 	/* a copy: parse of our own writing keeps every member */
 	buf_reset(&p->manifest_text);
