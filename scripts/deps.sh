@@ -9,7 +9,7 @@ build=(gcc libc6-dev make pkg-config libevent-dev libhiredis-dev libcurl4-openss
 	libzstd-dev zlib1g-dev libdeflate-dev liblz4-dev libisal-dev)
 test=(clang clang-format clang-tidy libclang-rt-14-dev cppcheck shellcheck libcmocka-dev redis-server docker-registry skopeo
 	buildah umoci containerd runc stargz-snapshotter fuse3 jq python3 zstd lz4 golang-go
-	golang-github-containerd-stargz-snapshotter-dev erofs-utils strace spin mandoc systemd debootstrap openssl curl attr procps iproute2 git apache2-utils bc)
+	golang-github-containerd-stargz-snapshotter-dev erofs-utils strace spin mandoc systemd debootstrap openssl curl attr procps iproute2 git apache2-utils bc docker.io)
 demo=(docker-registry skopeo umoci curl apache2-utils bc)
 packages=()
 [ $# -gt 0 ] || set -- build

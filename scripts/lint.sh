@@ -38,6 +38,7 @@ check() {
 		--suppress=internalAstError --suppress=syntaxError --suppress=uninitvar:worker/rafs/blake3_lanes.h --suppress=nullPointer:common/queue.c \
 		--suppress=autoVariables:worker/registry/registry.c "${code[@]}"
 }
+step "clang build" make -j"$(nproc)" CC=clang VARIANT=clang WERROR=1 all
 step "includes" scripts/check-includes.sh
 step "clang-format" format
 step "clang-tidy" tidy

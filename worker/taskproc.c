@@ -235,8 +235,9 @@ static int cache_put(struct cache *c, const char *key, const struct digest *sour
 
 static void cache_forget(struct cache *c, const char *key)
 {
-	scoped(json_freep) struct json *r =
-		ask(proc_of(c), "cache_forget", about_layer(key, NULL), NULL);
+	struct json *r = ask(proc_of(c), "cache_forget", about_layer(key, NULL), NULL);
+
+	json_freep(&r);
 }
 
 static int cache_lease(struct cache *c, const char *key, uint64_t *retry_ms, struct err *e)
@@ -253,8 +254,9 @@ static int cache_lease(struct cache *c, const char *key, uint64_t *retry_ms, str
 
 static void cache_release(struct cache *c, const char *key)
 {
-	scoped(json_freep) struct json *r =
-		ask(proc_of(c), "cache_release", about_layer(key, NULL), NULL);
+	struct json *r = ask(proc_of(c), "cache_release", about_layer(key, NULL), NULL);
+
+	json_freep(&r);
 }
 
 static void cache_free(struct cache *c)
