@@ -41,36 +41,39 @@ PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) $(if $(HAVE_ISAL),-lisal) -lpthread -lm
 
 # ---- rooms: sources by name
-COMMON := err mem buf str clock env fault log digest secret json config settings settings_keys settings_rules settings_write imageref target rules stream loop tls httpframe httpd \
-	http resp redis task queue scripts metrics startup notify
-WORKER := packet sandbox pool out layer convert resolve listing classify publish verify cache cachetag taskproc limits blobat \
+COMMON := err mem buf str clock env fault log digest secret json stream \
+	config settings settings_keys settings_rules settings_write imageref target rules startup notify \
+	loop tls httpframe httpd http resp scripts redis task queue metrics
+WORKER := packet sandbox limits pool out blobat layer resolve listing classify cache cachetag publish verify convert taskproc \
 	oci/descriptor oci/manifest oci/index oci/imageconfig \
 	registry/registry registry/challenge registry/token registry/credentials registry/blob registry/upload \
 	registry/regerr \
-	codec/codec codec/inflate codec/blocks codec/zstd codec/encode codec/deflate codec/lz4 \
+	codec/codec codec/inflate codec/blocks codec/zstd codec/encode codec/deflate codec/lz4 codec/member \
 	tar/tar_header tar/tar_reader \
-	codec/member drivers/driver drivers/table drivers/footer drivers/priority drivers/sparse drivers/toc drivers/tocread drivers/lazytar drivers/lazycheck drivers/zstdcheck drivers/estargz drivers/zstdchunked drivers/nydus drivers/tarsplit drivers/podtar \
+	drivers/driver drivers/table drivers/footer drivers/priority drivers/sparse drivers/toc drivers/tocread \
+	drivers/lazytar drivers/lazycheck drivers/zstdcheck drivers/estargz drivers/zstdchunked drivers/tarsplit \
+	drivers/podtar drivers/nydus \
 	rafs/rafs_tree rafs/rafs_layout rafs/rafs_emit rafs/rafs_read rafs/rafs_check rafs/rafs_merge rafs/rafs_blob \
 	rafs/rafs_pack rafs/rafs_zran rafs/blake3 rafs/blake3_simd rafs/crc32c
-SUPERVISOR := worker/main worker/supervisor worker/slots worker/asks worker/probes
+SUPERVISOR := main supervisor slots asks probes
 API := main routes counters answer webhook create list show health waiters auth rate
-CTL := main cmd_task cmd_convert cmd_check cmd_inspect cmd_layer cmd_layer_merge cmd_config cmd_health cmd_rules cmd_version api_client tasklist connect progress
+CTL := main cmd_task cmd_convert cmd_check cmd_inspect cmd_layer cmd_layer_merge cmd_config cmd_health cmd_rules \
+	cmd_version api_client tasklist connect progress
 ACCELD := main child redis_server
 
-have = $(wildcard $(addsuffix .c,$(1)))
+sources = $(addprefix $(1)/,$(addsuffix .c,$(2)))
 objs = $(patsubst %.c,$(O)/%.o,$(1))
-COMMON_SRC := $(call have,$(addprefix common/,$(COMMON)))
-WORKER_SRC := $(call have,$(addprefix worker/,$(WORKER)))
-SUPERVISOR_SRC := $(call have,$(SUPERVISOR))
-API_SRC := $(call have,$(addprefix api-server/,$(API)))
-CTL_SRC := $(call have,$(addprefix accelctl/,$(CTL)))
-ACCELD_SRC := $(call have,$(addprefix acceld/,$(ACCELD)))
+COMMON_SRC := $(call sources,common,$(COMMON))
+WORKER_SRC := $(call sources,worker,$(WORKER))
+SUPERVISOR_SRC := $(call sources,worker,$(SUPERVISOR))
+API_SRC := $(call sources,api-server,$(API))
+CTL_SRC := $(call sources,accelctl,$(CTL))
+ACCELD_SRC := $(call sources,acceld,$(ACCELD))
 LIBCOMMON := $(O)/libcommon.a
 LIBWORKER := $(O)/libworker.a
 LIBAPI := $(O)/libapi.a
 
-PROGRAMS := $(if $(wildcard accelctl/main.c),$(BIN)/accelctl) $(if $(wildcard acceld/main.c),$(BIN)/acceld) \
-	$(if $(wildcard api-server/main.c),$(BIN)/accel-api-server) $(if $(wildcard worker/main.c),$(BIN)/accel-worker)
+PROGRAMS := $(addprefix $(BIN)/,accelctl acceld accel-api-server accel-worker)
 
 all: $(PROGRAMS) $(LIBCOMMON) $(LIBWORKER)
 
@@ -171,8 +174,6 @@ model:
 lint:
 	scripts/lint.sh
 
--include Makefile.more
-
 clean:
 	rm -rf build
 
@@ -183,7 +184,8 @@ install: all
 		install -D -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$(basename $$m); done
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
-.PHONY: all unit check check-unit check-asan check-tsan fuzz fuzz-built lint clean install tests-built
+.PHONY: all unit check check-unit check-asan check-tsan fuzz fuzz-built lint clean install tests-built bench bench-programs \
+	bench-queue model nightly
 .DELETE_ON_ERROR:
 
 print-cflags:

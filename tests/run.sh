@@ -20,6 +20,11 @@ passed=0 failed=0 failures=()
 
 count() { # NAME LOG STATUS
 	local name=$1 log=$2 rc=$3 p f
+	if [ ! -f "$log" ]; then # somebody emptied our folder: what was tested is not known
+		failed=$((failed + 1)) failures+=("$name")
+		echo "FAILED $name: its output is lost"
+		return
+	fi
 	p=$(grep -cE '^ok |^\[       OK \]' "$log")
 	f=$(grep -cE '^not ok |^\[  FAILED  \] [A-Za-z_0-9]+$' "$log")
 	if grep -q '^\[  FAILED  \] [0-9]* test' "$log"; then f=$(sed -n 's/^\[  FAILED  \] \([0-9]*\) test.*/\1/p' "$log" | head -1); fi
