@@ -177,6 +177,15 @@ static void free_outcome(struct outcome_kept *k)
 	free(k);
 }
 
+/* Draining, and nothing is left: no task, and no claim whose answer may be one. */
+static bool drained(struct supervisor *v)
+{
+	if (!v->drains || v->slots || v->nonce[0])
+		return false;
+	loop_stop(v->loop);
+	return true;
+}
+
 /* When its process is gone and the queue has its outcome (or must not have one). */
 static void maybe_free(struct slot *s)
 {
@@ -193,9 +202,7 @@ static void maybe_free(struct slot *s)
 	metrics_set(v->metrics, M_BUSY, NULL, v->busy);
 	free_outcome(kept(s));
 	slot_freep(&s);
-	if (v->drains && !v->slots)
-		loop_stop(v->loop);
-	else
+	if (!drained(v))
 		claim(v);
 }
 
@@ -758,6 +765,8 @@ static void on_claimed(const struct claimed *c, const struct err *e, void *arg)
 		take_task(v, c);
 	v->nonce[0] = '\0';
 	v->paused = c->kind == CLAIM_PAUSED;
+	if (drained(v))
+		return;
 	if (c->kind == CLAIM_TASK)
 		claim(v);
 	else if (c->kind == CLAIM_PAUSED)
@@ -968,22 +977,24 @@ static void release_all(void *arg)
 	for (struct slot *s = v->slots; s; s = s->next)
 		if (!s->has_result)
 			slot_stop(s, STOP_RELEASE, RELEASE_KILL_MS);
+	/* a claim that gets no answer is not waited for: if it was one, its lease runs out */
+	v->nonce[0] = '\0';
+	drained(v);
 }
 
 void supervisor_drain(struct supervisor *v)
 {
+	uint64_t timeout = v->settings->worker.drain_timeout_ms;
+
 	v->drains++;
 	if (v->drains > 1) {
 		release_all(v);
 		return;
 	}
-	log_info("draining", F_U64("running", v->busy),
-		 F_U64("timeout_ms", v->settings->worker.drain_timeout_ms), NULL);
-	if (!v->slots && !v->nonce[0]) {
-		loop_stop(v->loop);
+	log_info("draining", F_U64("running", v->busy), F_U64("timeout_ms", timeout), NULL);
+	if (drained(v))
 		return;
-	}
-	v->drain_end = loop_timer(v->loop, v->settings->worker.drain_timeout_ms, 0, release_all, v);
+	v->drain_end = loop_timer(v->loop, v->slots ? timeout : RELEASE_KILL_MS, 0, release_all, v);
 	write_card(v);
 }
 

@@ -611,6 +611,8 @@ static void what_is_not_built_says_so(void **state)
 	t.nydus.chunk_dict_ref = mem_strdup("r/dict:1");
 	assert_int_equal(nydus_driver.image_open(&di, &t, &m, NULL, NULL, &e), -1);
 	assert_text_has(e.text, "chunk_dict_ref is not built");
+	free(t.nydus.chunk_dict_ref); /* no option's value: target_fini knows nothing of it */
+	t.nydus.chunk_dict_ref = NULL;
 	target_fini(&t);
 }
 
