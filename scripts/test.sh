@@ -5,7 +5,7 @@
 #   scripts/test.sh STAGE...   some of: check asan tsan lint model fuzz
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
-passed=0 failed=0 logs=$(mktemp -d)
+passed=0 failed=0 why=() logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 jobs=$(nproc)
 
@@ -21,7 +21,11 @@ stage() { # NAME COMMAND...: its last line `N passed, N failed` is added up
 	if [ $rc != 0 ] && [ "$f" = 0 ]; then f=1; fi
 	if [ $rc = 0 ] && [ "$p" = 0 ]; then f=1; fi # a stage that tests nothing has failed
 	passed=$((passed + p)) failed=$((failed + f))
-	if [ "$f" != 0 ]; then tail -n 150 "$log"; else grep -E '^(SKIPPED|skip)' "$log"; fi
+	if [ "$f" != 0 ]; then
+		tail -n 150 "$log"
+		why+=("$name: $(sed -n '/^failed: /,$p' "$log" | head -n 20)")
+	else grep -E '^(SKIPPED|skip)' "$log"
+	fi
 	printf '    %s: %s passed, %s failed (%s s)\n' "$name" "$p" "$f" $((SECONDS - start))
 }
 
@@ -40,5 +44,6 @@ for s in "${stages[@]}"; do
 	esac
 done
 echo
+[ ${#why[@]} = 0 ] || printf '%s\n' "${why[@]}"
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

@@ -37,9 +37,9 @@ count() { # NAME LOG STATUS
 	fi
 	passed=$((passed + p)) failed=$((failed + f))
 	if [ "$f" != 0 ]; then
-		failures+=("$name")
+		failures+=("$name: $(grep -hE '^not ok |^\[  FAILED  \] [A-Za-z_0-9]+$' "$log" | head -n 5 | cut -c 1-600)")
 		echo "FAILED $name (exit $rc)"
-		tail -n 60 "$log" | sed 's/^/    /'
+		tail -n 60 "$log" | grep -vE '^ok ' | sed 's/^/    /'
 	elif [ -n "${VERBOSE:-}" ]; then echo "ok     $name ($p)"; fi
 }
 
