@@ -369,7 +369,7 @@ static int read_source(struct conv *c, struct err *e)
 	c->result->source_size = c->source.size;
 	c->result->platforms = (uint32_t)c->source.n;
 	c->result->dropped_platforms = c->source.dropped;
-	if (!j->source.tag[0] || !digest_is_set(&j->source.digest))
+	if (!j->source.tag[0] || !digest_is_set(&j->source.digest) || c->source.tag_agrees)
 		return 0;
 	/* A pinned tag that has moved on: its targets belong to the newer image. */
 	same = publish_source_unchanged(c->registry, &j->source, &c->source.body.digest, &now, e);
@@ -663,21 +663,47 @@ static void note_figures(struct conv *c, struct column *k, const struct item *it
 }
 
 /* ---- the layer cache */
-static bool cached_blob_is_here(struct conv *c, const struct cache_entry *x, struct err *e)
+enum cached { CACHED_HERE, CACHED_WRONG, CACHED_UNUSABLE };
+
+/* Into the repository from one that has it.  Only who can see the source blob here gets what was
+ * made of it. */
+static enum cached mount_cached(struct conv *c, const struct item *it, const struct cache_entry *x)
 {
 	const char *repository = c->job->source.repository;
 	uint64_t size = 0;
+	struct err e = {0};
+
+	if (blob_exists(c->registry, repository, &it->from->digest, &size, &e) != 1)
+		return CACHED_UNUSABLE;
+	for (size_t i = 0; i < x->n_repositories; i++) {
+		int r;
+
+		if (str_eq(x->repository[i], repository))
+			continue;
+		r = blob_mount(c->registry, repository, x->repository[i], &x->stored.digest, &e);
+		if (r != 0)
+			return r > 0 ? CACHED_HERE : CACHED_UNUSABLE;
+	}
+	return CACHED_WRONG;
+}
+
+/* The entry is believed once the registry says that the blob is here.  One that is here already
+ * tells nobody anything new. */
+static enum cached look_for_cached(struct conv *c, const struct item *it,
+				   const struct cache_entry *x)
+{
+	struct err e = {0};
+	uint64_t size = 0;
+	int r;
 
 	if (!digest_is_set(&x->stored.digest))
-		return x->result.absent;
-	if (blob_exists(c->registry, repository, &x->stored.digest, &size, e) == 1)
-		return size == x->stored.size;
-	for (size_t i = 0; i < x->n_repositories; i++)
-		if (!str_eq(x->repository[i], repository) &&
-		    blob_mount(c->registry, repository, x->repository[i], &x->stored.digest, e) ==
-			    1)
-			return true;
-	return false;
+		return x->result.absent ? CACHED_HERE : CACHED_WRONG;
+	r = blob_exists(c->registry, c->job->source.repository, &x->stored.digest, &size, &e);
+	if (r == 0)
+		return mount_cached(c, it, x);
+	if (r < 0)
+		return CACHED_UNUSABLE;
+	return size == x->stored.size ? CACHED_HERE : CACHED_WRONG;
 }
 
 /* 1: it was there.  0: it is ours to convert (a broken cache counts as empty).  Someone else's
@@ -709,29 +735,29 @@ static int get_or_lease(struct conv *c, struct cache *cache, const char *key, co
 static int from_cache(struct conv *c, struct column *k, const struct item *it)
 {
 	struct cache *cache = k->cache;
-	struct cache_entry x = {0};
-	struct err e = {0};
 	char key[CACHE_KEY];
-	uint64_t size;
-	int r;
 
 	if (!cache)
 		return 0;
 	cache_key(key, &it->from->digest, k->identity);
-	if (!get_or_lease(c, cache, key, it, &x))
-		return 0;
-	/* Only who can see the source blob here gets what was made of it. */
-	r = blob_exists(c->registry, c->job->source.repository, &it->from->digest, &size, &e) ==
-		    1 &&
-	    cached_blob_is_here(c, &x, &e);
-	if (r && fill_places(c, k, it, CODEC_NONE, NULL, &x.stored, &x.result, &e) < 0) {
-		cache->ops->forget(cache, key);
-		r = 0;
-	} else if (!r) {
+	/* What was wrong is forgotten; the second look is for the lease. */
+	for (int tries = 0; tries < 2; tries++) {
+		struct cache_entry x = {0};
+		struct err e = {0};
+		enum cached is;
+
+		if (!get_or_lease(c, cache, key, it, &x))
+			return 0;
+		is = look_for_cached(c, it, &x);
+		if (is == CACHED_HERE &&
+		    fill_places(c, k, it, CODEC_NONE, NULL, &x.stored, &x.result, &e) < 0)
+			is = e.class == CLASS_FINAL ? CACHED_WRONG : CACHED_UNUSABLE;
+		cache_entry_fini(&x);
+		if (is != CACHED_WRONG)
+			return is == CACHED_HERE;
 		cache->ops->forget(cache, key);
 	}
-	cache_entry_fini(&x);
-	return r;
+	return 0;
 }
 
 static void to_cache(struct conv *c, const struct column *k, const struct item *it,

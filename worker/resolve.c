@@ -196,10 +196,33 @@ static int read_one(struct resolved *r, struct registry *reg, const struct image
 	return 0;
 }
 
+/* By tag and by digest in one request while they agree; else the digest decides. */
+static int read_body(struct resolved *r, struct registry *reg, const struct imageref *ref,
+		     struct err *e)
+{
+	struct imageref by_tag = *ref;
+	struct err why = {0};
+
+	if (!ref->tag[0] || !digest_is_set(&ref->digest))
+		return registry_get_manifest(reg, ref, &r->body, e);
+	memset(&by_tag.digest, 0, sizeof(by_tag.digest));
+	if (registry_get_manifest(reg, &by_tag, &r->body, &why) == 0) {
+		r->tag_agrees = digest_eq(&r->body.digest, &ref->digest);
+		if (r->tag_agrees)
+			return 0;
+		manifest_body_fini(&r->body);
+	} else if (why.code != ERR_NOTFOUND && why.code != ERR_CORRUPT) {
+		if (e)
+			*e = why;
+		return -1;
+	}
+	return registry_get_manifest(reg, ref, &r->body, e);
+}
+
 static int fill(struct resolved *r, struct registry *reg, const struct imageref *ref,
 		const struct resolve_opts *o, struct err *e)
 {
-	if (registry_get_manifest(reg, ref, &r->body, e) < 0)
+	if (read_body(r, reg, ref, e) < 0)
 		return -1;
 	if (classify_body(&r->body, &r->kind, e) < 0)
 		return -1;

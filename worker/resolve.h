@@ -24,6 +24,7 @@ struct resolved_image {
 };
 struct resolved {
 	struct manifest_body body; /* what the reference names */
+	bool tag_agrees;	   /* of a reference with both: the tag names the digest too */
 	enum manifest_kind kind;
 	struct index index; /* KIND_INDEX */
 	struct resolved_image *image;

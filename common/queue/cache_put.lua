@@ -19,5 +19,5 @@ call('DEL', k)
 call('HSET', k, 'e', ARGV[5], 'dg', ARGV[6], 'tn', tenants, 'rp', table.concat(repositories, '\n'))
 if ok then call('HSET', k, 'ok', '1') end
 call('EXPIRE', k, '2592000')
-call('DEL', k .. ':l:' .. ARGV[3])
+call('HDEL', k .. ':l', ARGV[3])
 return false

@@ -1,7 +1,7 @@
 """What the tests of the whole service share: a temporary folder, real servers on free loopback ports, our programs, small
 images, events as Harbor sends them.  Everything that was started is ended by its pid."""
-import atexit, base64, gzip, hashlib, http.client, io, json, os, random, shutil, signal, socket, subprocess, sys, tarfile
-import tempfile, threading, time
+import atexit, base64, gzip, hashlib, http.client, io, json, os, random, re, shutil, signal, socket, subprocess, sys, tarfile
+import tempfile, threading, time, urllib.parse
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 VARIANT = os.environ.get('ACCEL_VARIANT', 'release')
@@ -156,6 +156,14 @@ class Lab:
         p = Process(self, 'registry', ['docker-registry', 'serve', f'{self.dir}/registry.yml'])
         wait_for('docker-registry', lambda: self.http('GET', self.host, '/v2/')[0] in (200, 401))
         return p
+
+    def requests(self, agent='acceld/'):
+        """[(method, path, status, bytes of the answer)] of our programs, from the registry's access log."""
+        mark = f'/v2/?mark={os.urandom(6).hex()}'
+        self.http('GET', self.host, mark)
+        wait_for('the access log', lambda: mark in open(f'{self.dir}/registry.log').read())
+        lines = re.findall(r'"([A-Z]+) (\S+) HTTP/[^"]*" (\d+) (\d+) "[^"]*" "([^"]*)"', open(f'{self.dir}/registry.log').read())
+        return [(m, urllib.parse.unquote(p), int(s), int(n)) for m, p, s, n, a in lines if a.startswith(agent)]
 
     def redis(self, *extra, password=None, durability='everysec', port=None):
         self.redis_port = port or free_port()

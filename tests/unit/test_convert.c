@@ -952,6 +952,28 @@ static void a_cached_layer_is_not_read_and_a_wrong_entry_is_forgotten(void **s)
 	stop(&f);
 }
 
+static void who_has_no_source_blob_gets_nothing_of_it_and_forgets_nothing(void **s)
+{
+	struct one_cache cache = {.base.ops = &one_ops};
+	struct made l;
+	struct fixture f;
+
+	make_layer(&l, "a", 5000);
+	make_image(&l, 1, "amd64", "v1", NULL);
+	start(&f, HOST "/p/r:v1");
+	f.job.cache = &cache.base;
+	ran(&f);
+	make_image(&l, 1, "amd64", "v2", NULL);
+	str_copy(f.job.source.tag, sizeof(f.job.source.tag), "v2");
+	mock_find(&cache.x.stored.digest, false)->digest.bytes[0] ^= 1; /* elsewhere */
+	mock_find(&l.d.digest, false)->digest.bytes[0] ^= 1;
+	assert_int_equal(run(&f), -1);
+	assert_int_equal(mock.mounts, 0);
+	assert_int_equal(cache.forgets, 0);
+	cache_entry_fini(&cache.x);
+	stop(&f);
+}
+
 static void a_failed_layer_gives_its_lease_back(void **s)
 {
 	struct one_cache cache = {.base.ops = &one_ops};
@@ -996,6 +1018,7 @@ int main(void)
 		T(an_unknown_host_waits),
 		T(our_own_output_is_not_converted_again),
 		T(a_cached_layer_is_not_read_and_a_wrong_entry_is_forgotten),
+		T(who_has_no_source_blob_gets_nothing_of_it_and_forgets_nothing),
 		T(a_failed_layer_gives_its_lease_back),
 	};
 
