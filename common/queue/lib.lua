@@ -118,7 +118,8 @@ local function end_task(id, st, dead, g, dk, fresh)
   call('HSET', rec, 'st', st, 'fin', now, 'own', '')
   call('HDEL', rec, 'cxl', 'wait', 'q')
   if dead then call('HSET', rec, 'dead', '1') count('dead') end
-  call('ZADD', P .. (dead and 'dead' or 'fin'), now, id)
+  -- finer than ms: those that ended in one ms are in order, too, and the oldest leaves first
+  call('ZADD', P .. (dead and 'dead' or 'fin'), string.format('%.3f', us / 1000), id)
   if st == 'done' and fresh > 0 then
     local cur = call('GET', P .. 'd:' .. dk) -- a younger task may have taken the key
     if not cur or cur == id then call('SET', P .. 'd:' .. dk, id, 'PX', fresh) end
