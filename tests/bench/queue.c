@@ -4,8 +4,8 @@
  *   queue CONFIG PORT SECONDS REDIS-PID API-PID
  * The same configuration as the server's; PORT of its HTTP listener; SECONDS of each webhook row.
  * Prints a table: webhooks by connections, claim + finish by calls in flight, pickup by idle
- * workers, killed worker; with the CPU that Redis and the API server spent on each, which says more
- * than rates where cores are shared. */
+ * workers, killed worker; with the CPU that Redis, the API server and this process spent on each,
+ * which says more than rates where cores are shared.  CONNECTIONS=1,32: these webhook rows alone. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -40,8 +40,9 @@ static struct {
 	float *sample; /* ms */
 	size_t n;
 	uint64_t bad, until_ns;
-	int pid[2];	 /* Redis, API server */
-	double cpu_s[2]; /* at the row's begin */
+	int pid[3];	 /* Redis, API server, this process */
+	double cpu_s[3]; /* at the row's begin */
+	uint64_t row_ns;
 } b;
 
 static void die(const char *what)
@@ -86,27 +87,35 @@ static double cpu_of(int pid)
 
 static void begin(void)
 {
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 3; i++)
 		b.cpu_s[i] = cpu_of(b.pid[i]);
+	b.row_ns = clock_mono_ns();
 	b.n = 0;
 	b.bad = 0;
 }
 
+/* What each process spent on one sample, and what share of a core it had: less than the machine has
+ * in all while it was busy means that others were given the rest. */
 static void row(const char *name, double per_s)
 {
-	double us[2];
+	double s = (double)(clock_mono_ns() - b.row_ns) / 1e9, us[3], cores[3];
 
-	for (int i = 0; i < 2; i++)
-		us[i] = b.n ? (cpu_of(b.pid[i]) - b.cpu_s[i]) * 1e6 / (double)b.n : 0;
+	for (int i = 0; i < 3; i++) {
+		double spent = cpu_of(b.pid[i]) - b.cpu_s[i];
+
+		us[i] = b.n ? spent * 1e6 / (double)b.n : 0;
+		cores[i] = spent / s;
+	}
 	qsort(b.sample, b.n, sizeof(*b.sample), by_value);
 	if (per_s > 0)
-		printf("%-44s %10.0f/s", name, per_s);
+		printf("%-39s %8.0f/s", name, per_s);
 	else
-		printf("%-44s %12s", name, "");
-	printf("   p50 %8.2f   p99 %8.2f   max %8.2f ms   n %zu", at(0.5), at(0.99), at(1), b.n);
-	printf("   cpu redis %5.0f api %4.0f us", us[0], us[1]);
+		printf("%-39s %10s", name, "");
+	printf("  p50 %7.2f  p99 %7.2f  max %7.2f ms  n %6zu", at(0.5), at(0.99), at(1), b.n);
+	printf("  cpu us: redis %4.0f  api %4.0f  load %4.0f  cores: %.2f + %.2f + %.2f", us[0],
+	       us[1], us[2], cores[0], cores[1], cores[2]);
 	if (b.bad)
-		printf("   FAILED %llu", (unsigned long long)b.bad);
+		printf("  FAILED %llu", (unsigned long long)b.bad);
 	printf("\n");
 	fflush(stdout);
 }
@@ -623,6 +632,7 @@ static void killed(void)
 
 int main(int argc, char **argv)
 {
+	const char *only = getenv("CONNECTIONS");
 	struct config_report report = {0};
 	uint8_t dice[4];
 
@@ -637,6 +647,7 @@ int main(int argc, char **argv)
 	b.api.sin_port = htons((uint16_t)atoi(argv[2]));
 	b.pid[0] = atoi(argv[4]);
 	b.pid[1] = atoi(argv[5]);
+	b.pid[2] = (int)getpid();
 	b.seconds = strtoull(argv[3], NULL, 10);
 	b.sample = mem_array(MAX_SAMPLES, sizeof(*b.sample));
 	if (loop_open(&b.loop, NULL) < 0 ||
@@ -646,9 +657,10 @@ int main(int argc, char **argv)
 	loop_run(b.loop, NULL);
 	queue_tick(b.queue, on_ticked, b.queue);
 	loop_run(b.loop, NULL);
-	webhooks(1);
-	webhooks(32);
-	webhooks(256);
+	for (const char *p = only ? only : "1,32,256"; *p; p += strcspn(p, ","), p += *p == ',')
+		webhooks(strtoul(p, NULL, 10));
+	if (only)
+		return 0;
 	drain();
 	enqueues();
 	drain();
