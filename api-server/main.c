@@ -40,6 +40,7 @@ struct program {
 	const char *config, *redis, *socket;
 	int password_fd;
 	struct loop_timer *tick, *stop, *watchdog;
+	struct loop_later *log;
 	uint64_t stop_ms; /* draining: when it ends at the latest */
 };
 
@@ -220,6 +221,17 @@ static int set_redis(struct program *p, struct err *e)
 	return 0;
 }
 
+/* A busy turn's lines are one write; httpd lets none of them come after the answer it is about. */
+static void want_log(void *arg)
+{
+	loop_later_want(((struct program *)arg)->log);
+}
+
+static void write_log(void *arg)
+{
+	log_flush();
+}
+
 static int start(struct program *p, struct err *e)
 {
 	struct api *a = &p->api;
@@ -227,6 +239,8 @@ static int start(struct program *p, struct err *e)
 	if (set_redis(p, e) < 0 || loop_open(&a->loop, e) < 0 || open_httpd(p, e) < 0 ||
 	    listen_all(p, e) < 0)
 		return -1;
+	p->log = loop_later(a->loop, write_log, NULL);
+	log_hold(want_log, p);
 	a->metrics = counters_new(a->settings->server.name);
 	counters_set(a, COUNT_BUILD, startup_version(), 1);
 	counters_set(a, COUNT_RELOAD, NULL, 1);
@@ -357,6 +371,8 @@ static void fini(struct program *p)
 	rate_freep(&a->rate);
 	for (size_t i = 0; i < a->n_host_labels; i++)
 		free(a->host_label[i]);
+	log_hold(NULL, NULL);
+	loop_later_freep(&p->log);
 	loop_freep(&a->loop);
 	settings_freep(&a->settings);
 }

@@ -1,5 +1,6 @@
 /* common/log.c - see log.h.  logrus' three forms: text, JSON, terminal.  A line is built whole and
- * written with one write(2), so that lines of several processes on one descriptor do not mix. */
+ * written with one write(2), so that lines of several processes on one descriptor do not mix; with
+ * log_hold() several whole lines go into one. */
 #include "common/log.h"
 
 #include <errno.h>
@@ -17,6 +18,7 @@
 
 #define MAX_FIELDS 32
 #define MAX_LINE (64u << 10)
+#define MAX_HELD (256u << 10)
 
 static struct {
 	enum log_level level;
@@ -24,7 +26,10 @@ static struct {
 	int fd;
 	bool set;
 	const char *module;
-} out = {.level = LOG_INFO, .fd = STDERR_FILENO};
+	void (*wake)(void *arg); /* lines are held */
+	void *wake_arg;
+	struct buf held;
+} out = {.level = LOG_INFO, .fd = STDERR_FILENO, .held = BUF_INIT(MAX_HELD)};
 
 static _Thread_local char task[40];
 
@@ -68,10 +73,27 @@ void log_bind_module(const char *module)
 }
 
 /* logrus leaves a value bare if it has only these (also when it is empty). */
+static bool bare_char(unsigned char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= '@' && c <= 'Z') || (c >= '-' && c <= '9') ||
+	       c == '_' || c == '^' || c == '+'; /* @ A-Z, - . / 0-9 */
+}
+
 static bool bare(const char *s)
 {
-	return strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/@^+") ==
-	       strlen(s);
+	while (bare_char((unsigned char)*s))
+		s++;
+	return !*s;
+}
+
+/* Bytes that stand for themselves between quotes. */
+static size_t plain(const char *s)
+{
+	size_t n = 0;
+
+	while (s[n] >= 0x20 && s[n] != 0x7f && s[n] != '"' && s[n] != '\\')
+		n++;
+	return n;
 }
 
 /* As Go's strconv.Quote: printable UTF-8 stays, the rest is \x.. or \u.... */
@@ -82,8 +104,12 @@ static void quote_go(struct buf *b, const char *s)
 	buf_add_char(b, '"', NULL);
 	for (; *s; s++) {
 		unsigned char c = (unsigned char)*s;
+		size_t same = plain(s);
 
-		if (c == '"' || c == '\\')
+		if (same) {
+			buf_add(b, s, same, NULL);
+			s += same - 1;
+		} else if (c == '"' || c == '\\')
 			buf_addf(b, NULL, "\\%c", c);
 		else if (c == '\n')
 			buf_add_str(b, "\\n", NULL);
@@ -93,8 +119,6 @@ static void quote_go(struct buf *b, const char *s)
 			buf_add_str(b, "\\r", NULL);
 		else if (c < 0x20 || c == 0x7F)
 			buf_addf(b, NULL, "\\x%02x", c);
-		else if (c < 0x80)
-			buf_add_char(b, (char)c, NULL);
 		else {
 			size_t n = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : 2;
 
@@ -128,11 +152,17 @@ static void quote_json(struct buf *b, const char *s)
 	buf_add_char(b, '"', NULL);
 }
 
-static int by_key(const void *a, const void *b)
+/* A handful, so by insertion. */
+static void sort_by_key(const struct log_field **f, size_t n)
 {
-	const struct log_field *const *x = a, *const *y = b;
+	for (size_t i = 1; i < n; i++) {
+		const struct log_field *one = f[i];
+		size_t k = i;
 
-	return strcmp((*x)->key, (*y)->key);
+		for (; k > 0 && strcmp(f[k - 1]->key, one->key) > 0; k--)
+			f[k] = f[k - 1];
+		f[k] = one;
+	}
 }
 
 static const char *field_text(const struct log_field *f, char text[32])
@@ -156,7 +186,11 @@ static void line_text(struct buf *b, enum log_level l, const char *when, const c
 {
 	char text[32];
 
-	buf_addf(b, NULL, "time=\"%s\" level=%s msg=", when, names[l]);
+	buf_add_str(b, "time=\"", NULL);
+	buf_add_str(b, when, NULL);
+	buf_add_str(b, "\" level=", NULL);
+	buf_add_str(b, names[l], NULL);
+	buf_add_str(b, " msg=", NULL);
 	if (bare(msg))
 		buf_add_str(b, msg, NULL);
 	else
@@ -164,7 +198,9 @@ static void line_text(struct buf *b, enum log_level l, const char *when, const c
 	for (size_t i = 0; i < n; i++) {
 		const char *v = field_text(f[i], text);
 
-		buf_addf(b, NULL, " %s=", f[i]->key);
+		buf_add_char(b, ' ', NULL);
+		buf_add_str(b, f[i]->key, NULL);
+		buf_add_char(b, '=', NULL);
 		if (bare(v))
 			buf_add_str(b, v, NULL);
 		else
@@ -226,6 +262,39 @@ static void write_all(const char *p, size_t n)
 	}
 }
 
+void log_flush(void)
+{
+	if (!out.held.len)
+		return;
+	write_all(out.held.data, out.held.len);
+	buf_reset(&out.held);
+}
+
+void log_hold(void (*wake)(void *arg), void *arg)
+{
+	log_flush();
+	buf_fini(&out.held);
+	out.wake = wake;
+	out.wake_arg = arg;
+}
+
+static void emit(enum log_level l, const struct buf *line)
+{
+	bool keep = out.wake && l <= LOG_INFO;
+
+	if (out.held.len + line->len > MAX_HELD / 2)
+		log_flush();
+	if (!keep && !out.held.len) {
+		write_all(line->data, line->len);
+		return;
+	}
+	if (!out.held.len && out.wake)
+		out.wake(out.wake_arg);
+	buf_add(&out.held, line->data, line->len, NULL);
+	if (!keep)
+		log_flush();
+}
+
 void log_line(enum log_level l, const char *msg, ...)
 {
 	const struct log_field *f[MAX_FIELDS + 2], *one;
@@ -252,11 +321,12 @@ void log_line(enum log_level l, const char *msg, ...)
 		f[n++] = &bound_task;
 	if (!has_module && out.module)
 		f[n++] = &bound_module;
-	qsort(f, n, sizeof(*f), by_key);
+	sort_by_key(f, n);
 	clock_rfc3339(when, clock_wall_ns(), 9);
 	if (!out.set && isatty(out.fd))
 		format = LOG_TERMINAL;
 	buf_init(&b, MAX_LINE);
+	buf_reserve(&b, 500, NULL);
 	if (format == LOG_JSON)
 		line_json(&b, l, when, msg, f, n);
 	else if (format == LOG_TERMINAL)
@@ -266,6 +336,6 @@ void log_line(enum log_level l, const char *msg, ...)
 	if (b.len == b.max)
 		b.len--;
 	buf_add_char(&b, '\n', NULL);
-	write_all(b.data, b.len);
+	emit(l, &b);
 	buf_fini(&b);
 }

@@ -40,6 +40,12 @@ struct log_field {
 #define F_ERR(e) F_STR("error", (e)->text)
 #define F_MODULE(m) F_STR("module", m)
 
+/* A busy server's lines of info and debug are kept until log_flush, or until there are many, and go
+ * out in one write; warnings and errors take those before them along at once.  wake is called when
+ * there is a first one.  One thread; NULL: each line at once again. */
+void log_hold(void (*wake)(void *arg), void *arg);
+void log_flush(void);
+
 void log_line(enum log_level l, const char *msg, ...) __attribute__((sentinel));
 #define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
 #define log_info(...) log_line(LOG_INFO, __VA_ARGS__)

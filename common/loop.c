@@ -33,6 +33,12 @@ struct loop_timer {
 	void *arg;
 };
 
+struct loop_later {
+	struct event *ev;
+	void (*on)(void *arg);
+	void *arg;
+};
+
 struct loop_fd {
 	struct loop *loop;
 	struct event *ev;
@@ -143,6 +149,40 @@ void loop_timer_again(struct loop_timer *t, uint64_t after_ms)
 }
 
 void loop_timer_freep(struct loop_timer **t)
+{
+	if (!*t)
+		return;
+	event_free((*t)->ev);
+	free(*t);
+	*t = NULL;
+}
+
+/* ---- the turn's end */
+
+static void on_later(evutil_socket_t fd, short what, void *arg)
+{
+	struct loop_later *t = arg;
+
+	t->on(t->arg); /* may free t */
+}
+
+struct loop_later *loop_later(struct loop *l, void (*on)(void *arg), void *arg)
+{
+	struct loop_later *t = mem_zalloc(sizeof(*t));
+
+	t->on = on;
+	t->arg = arg;
+	t->ev = event_make(l, -1, 0, on_later, t);
+	return t;
+}
+
+/* libevent puts all that is ready into one list before the first callback, so this comes last. */
+void loop_later_want(struct loop_later *t)
+{
+	event_active(t->ev, EV_TIMEOUT, 1);
+}
+
+void loop_later_freep(struct loop_later **t)
 {
 	if (!*t)
 		return;

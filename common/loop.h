@@ -12,6 +12,7 @@
 struct err;
 struct loop;
 struct loop_timer;
+struct loop_later;
 struct loop_fd;
 struct loop_signal;
 struct loop_child;
@@ -31,6 +32,12 @@ struct loop_timer *loop_timer(struct loop *l, uint64_t after_ms, uint64_t repeat
 			      void (*on)(void *arg), void *arg);
 void loop_timer_again(struct loop_timer *t, uint64_t after_ms);
 void loop_timer_freep(struct loop_timer **t);
+
+/* Work put off to the end of the turn: called after all that is ready now was handled, however
+ * often it was asked for; so what many callbacks add up goes out at once. */
+struct loop_later *loop_later(struct loop *l, void (*on)(void *arg), void *arg);
+void loop_later_want(struct loop_later *t);
+void loop_later_freep(struct loop_later **t);
 
 enum { LOOP_READ = 1, LOOP_WRITE = 2 };
 struct loop_fd *loop_fd(struct loop *l, int fd, int what, void (*on)(int what, void *arg),

@@ -5,7 +5,8 @@
  * The same configuration as the server's; PORT of its HTTP listener; SECONDS of each webhook row.
  * Prints a table: webhooks by connections, claim + finish by calls in flight, pickup by idle
  * workers, killed worker; with the CPU that Redis, the API server and this process spent on each,
- * which says more than rates where cores are shared.  CONNECTIONS=1,32: these webhook rows alone. */
+ * which says more than rates where cores are shared.  CONNECTIONS=1,32: these webhook rows alone.
+ */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>

@@ -2,8 +2,10 @@
  */
 #include "tests/unit/unit.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/buf.h"
@@ -205,6 +207,66 @@ static void a_log_line_is_logrus_text(void **s)
 	close(p[1]);
 }
 
+static void woken(void *arg)
+{
+	++*(int *)arg;
+}
+
+static void held_lines_go_out_together_and_a_warning_takes_them_along(void **s)
+{
+	char line[4096];
+	int p[2], wakes = 0;
+	ssize_t n;
+
+	assert_int_equal(pipe2(p, O_NONBLOCK), 0);
+	log_setup(LOG_INFO, LOG_TEXT, p[1]);
+	log_hold(woken, &wakes);
+	log_info("one", NULL);
+	log_info("two", NULL);
+	assert_int_equal(wakes, 1);
+	assert_int_equal(read(p[0], line, sizeof(line)), -1);
+	log_flush();
+	n = read(p[0], line, sizeof(line) - 1);
+	assert_true(n > 0);
+	line[n] = '\0';
+	assert_text_has(line, "msg=one\n");
+	assert_text_has(line, "msg=two\n");
+	log_flush();
+	assert_int_equal(read(p[0], line, sizeof(line)), -1);
+
+	log_info("before", NULL);
+	log_warning("now", NULL);
+	assert_int_equal(wakes, 2);
+	n = read(p[0], line, sizeof(line) - 1);
+	assert_true(n > 0);
+	line[n] = '\0';
+	assert_true(strstr(line, "msg=before\n") < strstr(line, "msg=now\n"));
+
+	log_info("last", NULL);
+	log_hold(NULL, NULL); /* nothing is lost */
+	n = read(p[0], line, sizeof(line) - 1);
+	assert_true(n > 0);
+	line[n] = '\0';
+	assert_text_has(line, "msg=last\n");
+	log_setup(LOG_INFO, LOG_TEXT, STDERR_FILENO);
+	close(p[0]);
+	close(p[1]);
+}
+
+static void every_day_of_the_calendar_is_written_as_gmtime_has_it(void **s)
+{
+	for (int64_t day = -106000; day < 106000; day++) {
+		char want[CLOCK_TEXT], got[CLOCK_TEXT];
+		time_t t = (time_t)(day * 86400 + (day * 7919 % 86400 + 86400) % 86400);
+		struct tm tm;
+
+		gmtime_r(&t, &tm);
+		strftime(want, sizeof(want), "%Y-%m-%dT%H:%M:%SZ", &tm);
+		clock_rfc3339(got, (int64_t)t * 1000000000, -1);
+		assert_string_equal(got, want);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -215,6 +277,8 @@ int main(void)
 		T(a_secret_compares_and_loses_one_newline),
 		T(a_verified_source_refuses_at_the_end),
 		T(a_log_line_is_logrus_text),
+		T(held_lines_go_out_together_and_a_warning_takes_them_along),
+		T(every_day_of_the_calendar_is_written_as_gmtime_has_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,6 +19,7 @@
 struct seen {
 	struct loop *l;
 	struct loop_timer *t, *other;
+	struct loop_later *later;
 	struct loop_fd *fd;
 	struct loop_signal *s;
 	struct loop_child *c[3];
@@ -244,6 +245,46 @@ static void tls_names_the_file_that_is_wrong(void **state)
 	assert_null(ctx);
 }
 
+/* Both pipes are readable in the same turn: what they ask for comes after both, and once. */
+static void on_both(int what, void *arg)
+{
+	struct seen *s = arg;
+
+	s->n++;
+	loop_later_want(s->later);
+}
+
+static void at_the_end(void *arg)
+{
+	struct seen *s = arg;
+
+	assert_int_equal(s->n, 2);
+	s->status++;
+	loop_later_freep(&s->later); /* itself, from its own callback */
+	loop_stop(s->l);
+}
+
+static void work_put_off_comes_once_after_all_that_was_ready(void **state)
+{
+	struct seen *s = *state;
+	int p[2][2];
+	struct loop_fd *f[2];
+
+	s->later = loop_later(s->l, at_the_end, s);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(pipe(p[i]), 0);
+		assert_int_equal(write(p[i][1], "x", 1), 1);
+		f[i] = loop_fd(s->l, p[i][0], LOOP_READ, on_both, s);
+	}
+	assert_int_equal(loop_run(s->l, NULL), 0);
+	assert_int_equal(s->status, 1);
+	for (int i = 0; i < 2; i++) {
+		loop_fd_freep(&f[i]);
+		close(p[i][0]);
+		close(p[i][1]);
+	}
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, open_loop, close_loop)
@@ -251,6 +292,7 @@ int main(void)
 		T(a_timer_fires_once),
 		T(a_repeating_timer_may_free_itself),
 		T(a_descriptor_is_told_only_what_is_wanted),
+		T(work_put_off_comes_once_after_all_that_was_ready),
 		T(a_signal_arrives_on_the_loop),
 		T(children_are_reaped_once_also_those_that_ended_before),
 		T(a_name_is_resolved),
