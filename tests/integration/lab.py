@@ -61,11 +61,12 @@ class Process:
         self.log = f'{lab.dir}/{name}.log'
         self.env = dict(os.environ, **(env or {}))
         self.proc = None
+        self.stdin = stdin if stdin is not None else subprocess.DEVNULL
         self.start()
 
     def start(self):
         with open(self.log, 'ab') as f:
-            self.proc = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=f, stderr=f, env=self.env,
+            self.proc = subprocess.Popen(self.argv, stdin=self.stdin, stdout=f, stderr=f, env=self.env,
                                          start_new_session=True)
         self.lab.processes.append(self)
         return self
@@ -156,6 +157,21 @@ class Lab:
         p = Process(self, 'registry', ['docker-registry', 'serve', f'{self.dir}/registry.yml'])
         wait_for('docker-registry', lambda: self.http('GET', self.host, '/v2/')[0] in (200, 401))
         return p
+
+    def fake(self):
+        """tests/fake/registry.py in the registry's place: fails as self.rules() tells it."""
+        r, self.fake_stdin = os.pipe()  # it ends with this pipe
+        p = Process(self, 'fake', [sys.executable, f'{TOP}/tests/fake/registry.py'], stdin=r)
+        os.close(r)
+        self.registry_port = int(wait_for('the fake registry', p.text).split()[0])
+        self.host = f'127.0.0.1:{self.registry_port}'
+        return p
+
+    def rules(self, *rules):
+        assert self.http('PUT', self.host, '/_fake/rules', json.dumps(rules))[0] == 200
+
+    def fake_log(self):
+        return [json.loads(x) for x in self.http('GET', self.host, '/_fake/log')[1].splitlines()]
 
     def requests(self, agent='acceld/'):
         """[(method, path, status, bytes of the answer)] of our programs, from the registry's access log."""

@@ -598,6 +598,7 @@ static void an_immutable_tag_that_holds_these_bytes_is_success(void **state)
 	assert_int_equal(e.code, ERR_DENIED);
 	assert_text_has(e.text, "tag v1 exists at 127.0.0.1");
 	assert_text_has(e.text, "and is immutable; it holds sha256:");
+	assert_int_equal(e.status, 412); /* an answer: the lock on the target is given back */
 }
 
 static void a_put_whose_answer_was_lost_is_repeated(void **state)

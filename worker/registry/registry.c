@@ -537,6 +537,14 @@ int registry_head_manifest(struct registry *r, const struct imageref *ref, struc
 	return 1;
 }
 
+/* An error of an answer that did come: its status says so (publish gives the lock back then). */
+static int answered(struct err *e, int status)
+{
+	if (e)
+		e->status = status;
+	return -1;
+}
+
 /* 412 on an immutable tag: these very bytes may be there already. */
 static int immutable(struct registry *r, const struct imageref *ref, const struct digest *mine,
 		     struct err *e)
@@ -548,10 +556,12 @@ static int immutable(struct registry *r, const struct imageref *ref, const struc
 	if (found == 1 && digest_eq(&there, mine))
 		return 0;
 	if (found != 1)
-		return err_set(e, ERR_DENIED, "tag %s exists at %s and is immutable", ref->tag,
-			       r->s->host);
-	return err_set(e, ERR_DENIED, "tag %s exists at %s and is immutable; it holds %s", ref->tag,
-		       r->s->host, digest_text(&there, text));
+		err_set(e, ERR_DENIED, "tag %s exists at %s and is immutable", ref->tag,
+			r->s->host);
+	else
+		err_set(e, ERR_DENIED, "tag %s exists at %s and is immutable; it holds %s",
+			ref->tag, r->s->host, digest_text(&there, text));
+	return answered(e, 412);
 }
 
 static bool says_immutable(const struct http_response *resp)
@@ -606,9 +616,11 @@ int registry_put_manifest(struct registry *r, const struct imageref *ref, const 
 		*o->subject_taken = http_header(resp, "oci-subject") != NULL;
 	header = http_header(resp, "docker-content-digest");
 	if (header && digest_parse(&said, header, NULL) == 0 && said.alg == mine.alg &&
-	    !digest_eq(&said, &mine))
-		return err_class(e, ERR_CORRUPT, CLASS_RETRY, "%s stored %s for %s (%zu bytes)",
-				 r->s->host, digest_text(&said, a1), digest_text(&mine, a2), n);
+	    !digest_eq(&said, &mine)) {
+		err_class(e, ERR_CORRUPT, CLASS_RETRY, "%s stored %s for %s (%zu bytes)",
+			  r->s->host, digest_text(&said, a1), digest_text(&mine, a2), n);
+		return answered(e, http_status(resp));
+	}
 	return 0;
 }
 
