@@ -64,7 +64,7 @@ def layer_tar(spec):
         elif kind == "kinds":
             add(tar, "bin/", b"", 0o755, type=tarfile.DIRTYPE)
             add(tar, "bin/tool", b"#!/bin/sh\n", 0o4755, uid=1000, gid=1001, uname="u", gname="g")
-            add(tar, "bin/hard", b"", type=tarfile.LNKTYPE, linkname="bin/tool")
+            add(tar, "bin/hard", b"", 0o4755, uid=1000, gid=1001, uname="u", gname="g", type=tarfile.LNKTYPE, linkname="bin/tool")
             add(tar, "bin/soft", b"", 0o777, type=tarfile.SYMTYPE, linkname="../bin/tool")
             add(tar, "dev/null", b"", 0o666, type=tarfile.CHRTYPE, devmajor=1, devminor=3)
             add(tar, "run/fifo", b"", 0o600, type=tarfile.FIFOTYPE)
