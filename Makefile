@@ -152,6 +152,8 @@ nightly: all
 	$(MAKE) VARIANT=fault all
 	tests/integration/outages 60
 	tests/integration/chaos 100
+	tests/integration/late-put 20
+	tests/integration/late-put 70
 
 # Beside the peers that are installed; STRICT=1: a missing one is a failure.
 bench: all bench-programs

@@ -19,6 +19,8 @@ static const struct {
 	{"pool.flip", "worker: one byte of compressed output is flipped"},
 	{"publish.before_put", "worker: publishing was granted, the tag was not PUT"},
 	{"publish.after_put", "worker: the tag was PUT, the task is not finished"},
+	{"publish.lock", "publish: how long a target's lock is held without an answer (ms=)"},
+	{"publish.takeover", "publish: when who took a lock over looks at the target again (ms=)"},
 	{"layer.before_commit",
 	 "worker: a blob is complete and checked, the committing PUT was not sent"},
 	{"supervisor.after_claim", "supervisor: a task was claimed, its process not started"},
@@ -90,6 +92,13 @@ static struct rule *due(const char *name)
 bool fault_armed(const char *name)
 {
 	return due(name) != NULL;
+}
+
+uint64_t fault_ms(const char *name, uint64_t ms)
+{
+	struct rule *r = due(name);
+
+	return r && strncmp(r->action, "ms=", 3) == 0 ? strtoull(r->action + 3, NULL, 10) : ms;
 }
 
 static void delay(long ms)

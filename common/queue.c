@@ -11,6 +11,7 @@
 #include "common/config.h"
 #include "common/digest.h"
 #include "common/err.h"
+#include "common/fault.h"
 #include "common/json.h"
 #include "common/mem.h"
 #include "common/redis.h"
@@ -589,7 +590,7 @@ void queue_publish(struct queue *q, const struct publish *p,
 	put_clean(&a, p->source, IMAGEREF_TEXT);
 	put_u(&a, p->ticket);
 	put_u(&a, q->settings->queue.lease_ms);
-	put_u(&a, LOCK_MS);
+	put_u(&a, FAULT_MS("publish.lock", LOCK_MS));
 	put_u(&a, OWN_S);
 	put_u(&a, published_s(q));
 	for (size_t i = 0; i < p->n_digests; i++)

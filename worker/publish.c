@@ -209,7 +209,7 @@ static int repair(const struct publish *p, uint64_t ticket, const struct grant *
 
 	if (r < 0 || (r == 0 && put(p, p->top, true, g->until_boot_ms, e) < 0))
 		return -1;
-	if (pause_ms(p->stop, TAKEOVER_MS, e) < 0)
+	if (pause_ms(p->stop, FAULT_MS("publish.takeover", TAKEOVER_MS), e) < 0)
 		return -1;
 	r = stands(p, e);
 	if (r != 0)

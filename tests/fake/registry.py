@@ -443,6 +443,7 @@ class Handler(BaseHTTPRequestHandler):
                         s.tags[repo, ref] = digest
             if self.do.get("late"):
                 threading.Timer(self.do["late"], apply).start()
+                self.line["late"] = self.do["late"]  # it is all here: who sent it may die now
                 time.sleep(self.do["late"] + 0.05)
             else:
                 apply()
@@ -569,6 +570,7 @@ class Handler(BaseHTTPRequestHandler):
                 s.where.setdefault(repo, set()).add(digest)
         if self.do.get("late"):
             threading.Timer(self.do["late"], apply).start()
+            self.line["late"] = self.do["late"]
             time.sleep(self.do["late"] + 0.05)
         else:
             apply()
