@@ -12,6 +12,9 @@ struct blob_at { /* one stored blob, read by ranges: from a registry, a file, me
 	uint64_t size;
 	int (*read)(struct blob_at *b, uint64_t offset, void *to, size_t n,
 		    struct err *e); /* all or error */
+	/* Another blob of the same image, by its name in lower hex (Nydus: a chunk dictionary's);
+	 * borrowed.  NULL: this one stands alone. */
+	int (*other)(struct blob_at *b, const char *id, struct blob_at **to, struct err *e);
 };
 
 #endif

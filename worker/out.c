@@ -142,6 +142,8 @@ static int roll(struct out *o, struct err *e)
 		return -1;
 	full->as = o->opts.as;
 	full->raw_if_larger = o->opts.raw_if_larger;
+	full->known = o->opts.known;
+	full->known_arg = o->opts.known_arg;
 	o->now = NULL;
 	o->pending[(o->head + o->n_pending++) % BATCHES_MAX] = full;
 	pool_submit(o->pool, full);

@@ -41,6 +41,9 @@ struct out_opts {
 	 * then meaningless); -1: fail.  NULL: write all. */
 	int (*on_land)(void *arg, const struct landed *l, struct err *e);
 	void *arg;
+	/* What on_land will drop anyway, told by its hash alone, need not be encoded; or NULL. */
+	segment_known *known;
+	const void *known_arg;
 };
 
 int out_open(struct out **o, struct pool *p, const struct out_opts *opts, const struct out_ops *ops,

@@ -37,6 +37,10 @@ uint32_t pool_cpus(void);
 
 enum segment_hash { HASH_NONE, HASH_SHA256, HASH_BLAKE3 };
 
+/* The hashed bytes are stored elsewhere already: the segment will be dropped, so it is not encoded.
+ * Called by compressor threads, with what does not change. */
+typedef bool segment_known(const void *arg, const uint8_t hash[32], uint32_t n);
+
 struct segment {
 	uint64_t cookie;
 	uint32_t at, n;		    /* in the batch's input */
@@ -58,6 +62,8 @@ struct batch {
 	size_t n;
 	struct encode_as as;
 	bool raw_if_larger;
+	segment_known *known; /* or NULL */
+	const void *known_arg;
 	struct err *failed; /* the job: NULL when all went well; points at err */
 	/* below: pool.c alone */
 	struct err *err;

@@ -55,7 +55,7 @@ static inline int memory_read(struct blob_at *b, uint64_t offset, void *to, size
 
 static inline struct memory_at memory_at(const struct buf *b)
 {
-	return (struct memory_at){{b->len, memory_read}, b->data};
+	return (struct memory_at){.at = {.size = b->len, .read = memory_read}, .p = b->data};
 }
 
 /* A file, unpacked when it is gzip. */

@@ -36,6 +36,8 @@ struct checker {
 	struct encoder *encoder;
 	uint8_t *chunk, *packed, *batch_bytes; /* chunk_size each */
 	uint32_t batch_there;		       /* in batch_bytes; UINT32_MAX: none */
+	struct checker **other; /* of the dictionary's blobs that chunks lie in */
+	size_t n_others, cap_others;
 	rafs_on_piece *on;
 	void *arg;
 };
@@ -248,6 +250,80 @@ static int read_chunk(struct checker *c, uint32_t i, const uint8_t **bytes, stru
 		       : err_set(e, ERR_CORRUPT, "its digest differs");
 }
 
+/* Everything that reading chunks of c->own needs, checked against the bootstrap's rows. */
+static int open_data(struct checker *c, struct err *e)
+{
+	const struct rafs_section *s;
+
+	if (c->own->features & V6_ZRAN)
+		return err_set(e, ERR_UNSUPPORTED, "its data lie in the source layer");
+	c->chunk = mem_alloc(c->own->chunk_size);
+	c->packed = mem_alloc(c->own->chunk_size);
+	c->batch_bytes = mem_alloc(c->own->chunk_size);
+	s = rafs_toc_find(&c->toc, "blob.digest");
+	if (!s || s->unpacked != 32 * (uint64_t)c->own->chunk_count)
+		return err_set(e, ERR_CORRUPT, "blob.digest is not 32 bytes a chunk");
+	if (rafs_section_read(s, c->blob, &c->digests, e) < 0 || read_infos(c, e) < 0)
+		return -1;
+	return check_rows(c, e);
+}
+
+static int checker_open(struct checker *c, struct err *e)
+{
+	c->batch_there = UINT32_MAX;
+	buf_init(&c->digests, 32 * (size_t)RAFS_MAX_CHUNKS);
+	c->encoder = encoder_new();
+	return rafs_toc_read(&c->toc, c->blob, e) < 0 || rafs_layer_read(&c->layer, c->blob, e) < 0
+		       ? -1
+		       : 0;
+}
+
+static void checker_close(struct checker *c)
+{
+	for (size_t i = 0; i < c->n_others; i++) {
+		checker_close(c->other[i]);
+		free(c->other[i]);
+	}
+	free(c->other);
+	rafs_layer_fini(&c->layer);
+	free(c->place);
+	free(c->chunk);
+	free(c->packed);
+	free(c->batch_bytes);
+	buf_fini(&c->digests);
+	encoder_freep(&c->encoder);
+}
+
+/* A blob of a chunk dictionary: of the image, but not of this layer. */
+static struct checker *open_other(struct checker *c, struct rafs_blob *b, struct err *e)
+{
+	struct checker *o = mem_zalloc(sizeof(*o));
+
+	mem_grow(c->other, c->n_others, c->cap_others);
+	c->other[c->n_others++] = o;
+	o->own = b;
+	if (!c->blob->other) {
+		err_set(e, ERR_UNSUPPORTED, "chunks lie in another blob, %.12s", b->id);
+		return NULL;
+	}
+	if (c->blob->other(c->blob, b->id, &o->blob, e) < 0 || checker_open(o, e) < 0 ||
+	    open_data(o, e) < 0) {
+		err_wrap(e, "blob %.12s of the chunk dictionary", b->id);
+		return NULL;
+	}
+	return o;
+}
+
+static struct checker *reader_of(struct checker *c, struct rafs_blob *b, struct err *e)
+{
+	if (b == c->own)
+		return c;
+	for (size_t i = 0; i < c->n_others; i++)
+		if (c->other[i]->own == b)
+			return c->other[i];
+	return open_other(c, b, e);
+}
+
 /* ---- entries */
 
 static const char *const prefix[] = {
@@ -292,11 +368,12 @@ static int show_data(struct checker *c, struct tar_piece *piece, const struct ra
 {
 	for (uint32_t k = 0; k < inode->n_chunks; k++) {
 		const struct rafs_chunk *chunk = inode->chunks[k];
+		struct checker *in = reader_of(c, chunk->blob, e);
 		const uint8_t *bytes;
 
-		if (chunk->blob != c->own)
-			return err_set(e, ERR_UNSUPPORTED, "its chunks lie in another blob");
-		if (read_chunk(c, chunk->index, &bytes, e) < 0)
+		if (!in)
+			return -1;
+		if (read_chunk(in, chunk->index, &bytes, e) < 0)
 			return err_wrap(e, "chunk %u", chunk->index);
 		piece->kind = TAR_DATA;
 		for (uint32_t at = 0; at < chunk->unpacked;) {
@@ -432,8 +509,6 @@ static int check_others(struct checker *c, struct err *e)
 
 static int check(struct checker *c, struct err *e)
 {
-	const struct rafs_section *s;
-
 	for (size_t i = 0; i < c->layer.fs->n_blobs; i++)
 		if (c->layer.fs->blobs[i]->own)
 			c->own = c->layer.fs->blobs[i];
@@ -443,18 +518,7 @@ static int check(struct checker *c, struct err *e)
 				       "blob.meta, but the blob table has no blob of its own");
 		return show_all(c, e);
 	}
-	if (c->own->features & V6_ZRAN)
-		return err_set(e, ERR_UNSUPPORTED, "its data lie in the source layer");
-	c->chunk = mem_alloc(c->own->chunk_size);
-	c->packed = mem_alloc(c->own->chunk_size);
-	c->batch_bytes = mem_alloc(c->own->chunk_size);
-	s = rafs_toc_find(&c->toc, "blob.digest");
-	if (!s || s->unpacked != 32 * (uint64_t)c->own->chunk_count)
-		return err_set(e, ERR_CORRUPT, "blob.digest is not 32 bytes a chunk");
-	if (rafs_section_read(s, c->blob, &c->digests, e) < 0 || read_infos(c, e) < 0 ||
-	    check_rows(c, e) < 0)
-		return -1;
-	if (show_all(c, e) < 0)
+	if (open_data(c, e) < 0 || show_all(c, e) < 0)
 		return -1;
 	return check_others(c, e);
 }
@@ -462,23 +526,12 @@ static int check(struct checker *c, struct err *e)
 int rafs_check_blob(struct blob_at *blob, const struct descriptor *d, rafs_on_piece *on, void *arg,
 		    struct err *e)
 {
-	struct checker c = {.blob = blob, .on = on, .arg = arg, .batch_there = UINT32_MAX};
-	int r;
+	struct checker c = {.blob = blob, .on = on, .arg = arg};
+	int r = checker_open(&c, e);
 
-	buf_init(&c.digests, 32 * (size_t)RAFS_MAX_CHUNKS);
-	c.encoder = encoder_new();
-	r = rafs_toc_read(&c.toc, blob, e);
-	if (r == 0)
-		r = rafs_layer_read(&c.layer, blob, e);
 	if (r == 0)
 		r = check(&c, e);
-	rafs_layer_fini(&c.layer);
-	free(c.place);
-	free(c.chunk);
-	free(c.packed);
-	free(c.batch_bytes);
-	buf_fini(&c.digests);
-	encoder_freep(&c.encoder);
+	checker_close(&c);
 	return r;
 }
 
@@ -606,11 +659,7 @@ static int compare_blobs(const struct rafs *boot, const struct rafs *layers, str
 		if (!b)
 			return err_set(e, ERR_CORRUPT, "blob table: %.12s is no layer of the image",
 				       a->id);
-		if (a->chunk_count != b->chunk_count || a->compressor != b->compressor ||
-		    a->digester != b->digester || a->features != b->features ||
-		    a->unpacked != b->unpacked || a->ci_compressor != b->ci_compressor ||
-		    a->ci_offset != b->ci_offset || a->ci_stored != b->ci_stored ||
-		    a->ci_unpacked != b->ci_unpacked)
+		if (!rafs_blob_same(a, b))
 			return err_set(e, ERR_CORRUPT,
 				       "blob table: not what the blob %.12s says of itself", a->id);
 	}

@@ -5,11 +5,16 @@
  * one is dropped, and the ticket is told which chunk it is.  Files keep their first ticket, the
  * rest follow it.
  *
+ * With a chunk dictionary its digests are asked first.  A chunk that it holds gets a number from
+ * IN_DICT on, and at the end a copy of the dictionary's record, in a copy of the blob's: a tree
+ * shares nothing that is written to with those of other layers.
+ *
  * With batch_size small files share a segment.  What is in it must be known before, so chunks that
  * small (batched or not) are held, hashed and looked up here; a batch lands with all its chunks.
  * Chunks of one digest have one length, so the two look-ups never overlap. */
 #include "worker/rafs/rafs_pack.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/buf.h"
@@ -18,14 +23,16 @@
 #include "common/scope.h"
 #include "worker/rafs/blake3.h"
 #include "worker/rafs/crc32c.h"
+#include "worker/rafs/rafs_dict.h"
 #include "worker/rafs/rafs_emit.h"
 #include "worker/rafs/rafs_zran.h"
 
 #define NONE UINT32_MAX
+#define IN_DICT 0x80000000u
 #define COOKIE_BATCH ((uint64_t)1 << 63)
 
 struct ticket {
-	uint32_t chunk;		/* once landed */
+	uint32_t chunk;		/* once landed; from IN_DICT on: of `borrowed` */
 	uint32_t same;		/* an earlier ticket of the same bytes, or NONE */
 	uint32_t crc, len, nth; /* nth chunk of its file */
 	uint32_t early;		/* its digest, when hashed here; or NONE */
@@ -38,6 +45,11 @@ struct known { /* digest -> number, open addressing */
 
 struct place {		    /* with batch_size: where in a batch a chunk lies */
 	uint32_t batch, at; /* batch NONE: in none */
+};
+
+struct borrowed {
+	const struct rafs_chunk *of;
+	struct rafs_chunk *copy; /* in the tree, at the end */
 };
 
 struct rafs_pack {
@@ -53,7 +65,9 @@ struct rafs_pack {
 	size_t n_tickets, cap_tickets;
 	struct rafs_chunk *chunk;
 	size_t n_chunks, cap_chunks;
-	struct known landed, hashed;
+	struct known landed, hashed, asked_dict;
+	struct borrowed *borrowed; /* the dictionary's chunks that are referred to */
+	size_t n_borrowed, cap_borrowed;
 	uint8_t (*early)[32];
 	size_t n_early, cap_early;
 	uint32_t batch_first; /* first ticket of the open batch, or NONE */
@@ -76,6 +90,7 @@ static void init(struct rafs_pack *p, const struct rafs_pack_opts *o)
 		p->o.batch_size = 0;
 		p->o.compressor = V6_GZIP;
 		p->o.prefetch = NULL;
+		p->o.dict = NULL;
 		p->zran = rafs_zran_new();
 		p->hasher = hasher_new(DIGEST_SHA256);
 	}
@@ -95,6 +110,8 @@ static void fini(struct rafs_pack *p)
 	free(p->chunk);
 	free(p->landed.slot);
 	free(p->hashed.slot);
+	free(p->asked_dict.slot);
+	free(p->borrowed);
 	free(p->early);
 	free(p->in_batch);
 	free(p->batch);
@@ -149,6 +166,11 @@ static const uint8_t *hashed_digest(const struct rafs_pack *p, uint32_t ticket)
 	return p->early[p->ticket[ticket].early];
 }
 
+static const uint8_t *borrowed_digest(const struct rafs_pack *p, uint32_t i)
+{
+	return p->borrowed[i].of->digest;
+}
+
 typedef const uint8_t *digest_fn(const struct rafs_pack *p, uint32_t i);
 
 static size_t slot_of(const struct rafs_pack *p, const struct known *k, digest_fn *digest,
@@ -193,6 +215,27 @@ static uint32_t look_up(const struct rafs_pack *p, struct known *k, digest_fn *d
 	return k->slot[at];
 }
 
+/* The dictionary has it: the ticket is served. */
+static bool borrow(struct rafs_pack *p, struct ticket *t, const uint8_t digest[32])
+{
+	const struct rafs_chunk *c = p->o.dict ? rafs_dict_find(p->o.dict, digest, t->len) : NULL;
+	uint32_t found;
+
+	if (!c)
+		return false;
+	mem_grow(p->borrowed, p->n_borrowed, p->cap_borrowed);
+	p->borrowed[p->n_borrowed] = (struct borrowed){.of = c};
+	found = look_up(p, &p->asked_dict, borrowed_digest, digest, (uint32_t)p->n_borrowed);
+	p->n_borrowed += found == p->n_borrowed;
+	t->chunk = IN_DICT + found;
+	return true;
+}
+
+static bool dict_has(const void *dict, const uint8_t digest[32], uint32_t n)
+{
+	return rafs_dict_find(dict, digest, n) != NULL;
+}
+
 /* ---- landing */
 
 static struct rafs_chunk *add_chunk(struct rafs_pack *p, struct ticket *t, const uint8_t digest[32],
@@ -230,7 +273,7 @@ static int batch_landed(struct rafs_pack *p, const struct landed *l, struct err 
 	for (uint32_t i = first; i < first + n; i++) {
 		struct ticket *t = &p->ticket[i];
 
-		if (t->same != NONE)
+		if (t->same != NONE || t->early == NONE) /* stored before, or in the dictionary */
 			continue;
 		if (!add_chunk(p, t, p->early[t->early], e))
 			return -1;
@@ -242,7 +285,7 @@ static int batch_landed(struct rafs_pack *p, const struct landed *l, struct err 
 						     .unpacked = le32_of(l->unpacked)};
 	/* the chunks' own position is the batch's, but rows say nothing of it */
 	for (uint32_t i = first; i < first + n; i++)
-		if (p->ticket[i].same == NONE)
+		if (p->ticket[i].same == NONE && p->ticket[i].early != NONE)
 			p->chunk[p->ticket[i].chunk].stored_at = l->offset;
 	p->stored = l->offset + l->stored;
 	return 1;
@@ -258,6 +301,8 @@ static int on_land(void *arg, const struct landed *l, struct err *e)
 	if (l->cookie & COOKIE_BATCH)
 		return batch_landed(p, l, e);
 	t = &p->ticket[l->cookie];
+	if (borrow(p, t, l->hash))
+		return 0;
 	found = look_up(p, &p->landed, landed_digest, l->hash, (uint32_t)p->n_chunks);
 	if (found != p->n_chunks) {
 		t->chunk = found;
@@ -281,6 +326,8 @@ void rafs_pack_out_opts(struct rafs_pack *p, struct out_opts *o)
 	o->raw_if_larger = true;
 	o->on_land = on_land;
 	o->arg = p;
+	o->known = p->o.dict ? dict_has : NULL;
+	o->known_arg = p->o.dict;
 }
 
 void rafs_pack_begin(struct rafs_pack *p, struct out *out)
@@ -323,6 +370,11 @@ static int end_held(struct rafs_pack *p, uint32_t number, struct err *e)
 	uint32_t found;
 
 	early_digest(p, t);
+	if (borrow(p, t, p->early[t->early])) {
+		p->n_early--;
+		t->early = NONE;
+		return 0;
+	}
 	found = look_up(p, &p->hashed, hashed_digest, p->early[t->early], number);
 	if (found != number) {
 		t->same = found;
@@ -471,7 +523,8 @@ static void give_chunks(struct rafs_pack *p, struct rafs_inode *inode)
 
 		if (t->same != NONE)
 			t = &p->ticket[t->same];
-		inode->chunks[k] = &p->fs->blobs[0]->chunks[t->chunk];
+		inode->chunks[k] = t->chunk < IN_DICT ? &p->fs->blobs[0]->chunks[t->chunk]
+						      : p->borrowed[t->chunk - IN_DICT].copy;
 	}
 }
 
@@ -488,6 +541,50 @@ static void give_all(struct rafs_pack *p)
 		give_chunks(p, node->inode);
 		rafs_children(node, todo + n);
 		n += node->n_children;
+	}
+}
+
+static int by_place(const void *a, const void *b)
+{
+	const struct rafs_chunk *x = (*(struct borrowed *const *)a)->of,
+				*y = (*(struct borrowed *const *)b)->of;
+
+	if (x->blob != y->blob)
+		return x->blob->index < y->blob->index ? -1 : 1;
+	return x->index < y->index ? -1 : x->index > y->index;
+}
+
+/* A dictionary's blob, with the n chunks that this layer borrows of it. */
+static void copy_blob(struct rafs_pack *p, struct borrowed **b, size_t n)
+{
+	const struct rafs_blob *of = b[0]->of->blob;
+	struct rafs_blob *to = rafs_add_blob(p->fs);
+
+	*to = *of;
+	to->refs = 1;
+	to->own = false;
+	to->n_chunks = n;
+	to->chunks = mem_array(n, sizeof(to->chunks[0]));
+	for (size_t i = 0; i < n; i++) {
+		to->chunks[i] = *b[i]->of;
+		to->chunks[i].blob = to;
+		b[i]->copy = &to->chunks[i];
+	}
+}
+
+static void make_borrowed(struct rafs_pack *p)
+{
+	scoped_free struct borrowed **order =
+		mem_array(p->n_borrowed ? p->n_borrowed : 1, sizeof(*order));
+	size_t n;
+
+	for (size_t i = 0; i < p->n_borrowed; i++)
+		order[i] = &p->borrowed[i];
+	qsort(order, p->n_borrowed, sizeof(*order), by_place);
+	for (size_t i = 0; i < p->n_borrowed; i += n) {
+		for (n = 1; i + n < p->n_borrowed && order[i + n]->of->blob == order[i]->of->blob;)
+			n++;
+		copy_blob(p, order + i, n);
 	}
 }
 
@@ -599,9 +696,12 @@ int rafs_pack_end(struct rafs_pack *p, struct rafs_layer *l, struct err *e)
 
 	if (end_batch(p, e) < 0 || out_drain(p->out, e) < 0)
 		return -1;
-	if (p->n_chunks) {
-		make_blob(p);
+	if (p->n_chunks)
+		make_blob(p); /* first, then those of the dictionary */
+	make_borrowed(p);
+	if (p->n_chunks || p->n_borrowed)
 		give_all(p);
+	if (p->n_chunks) {
 		if ((p->zran ? write_zran(p, p->fs->blobs[0], &infos, e)
 			     : write_infos(p, p->fs->blobs[0], &infos, e)) < 0)
 			return -1;

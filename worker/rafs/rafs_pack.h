@@ -10,6 +10,7 @@
 #include "worker/tar/tar_reader.h"
 
 struct block;
+struct rafs_dict;
 struct rafs_pack;
 struct rafs_pack_opts {
 	uint32_t chunk_size, batch_size;
@@ -19,6 +20,9 @@ struct rafs_pack_opts {
 	/* The gzip layer keeps its data; only an index of it is written (sha256, chunks as they
 	 * are). */
 	bool zran;
+	/* Chunks that it has are not stored: the layer points to the dictionary's blobs.  Borrowed;
+	 * or NULL.  It fits (rafs_dict_fits). */
+	const struct rafs_dict *dict;
 	const struct digest *source; /* zran: the layer's digest and size, if known */
 	uint64_t source_bytes;
 };

@@ -701,7 +701,7 @@ static int read_tree(struct reader *r, struct err *e)
 	return 0;
 }
 
-int rafs_read(struct rafs **to, const void *p, size_t n, struct err *e)
+static int read_bootstrap(struct rafs **to, const void *p, size_t n, bool tree, struct err *e)
 {
 	struct reader r = {.p = p, .n = n};
 	uint64_t flags;
@@ -719,7 +719,7 @@ int rafs_read(struct rafs **to, const void *p, size_t n, struct err *e)
 	rc = read_blobs(&r, e);
 	if (rc == 0)
 		rc = read_chunks(&r, e);
-	if (rc == 0)
+	if (rc == 0 && tree)
 		rc = read_tree(&r, e);
 	free(r.seen);
 	free(r.todo);
@@ -728,4 +728,14 @@ int rafs_read(struct rafs **to, const void *p, size_t n, struct err *e)
 	else
 		*to = r.fs;
 	return rc;
+}
+
+int rafs_read(struct rafs **to, const void *p, size_t n, struct err *e)
+{
+	return read_bootstrap(to, p, n, true, e);
+}
+
+int rafs_read_chunks(struct rafs **to, const void *p, size_t n, struct err *e)
+{
+	return read_bootstrap(to, p, n, false, e);
 }

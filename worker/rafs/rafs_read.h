@@ -7,5 +7,7 @@
 #include "worker/rafs/rafs_tree.h"
 
 int rafs_read(struct rafs **fs, const void *p, size_t n, struct err *e);
+/* Without the tree: superblock, blobs and their chunks, for a chunk dictionary. */
+int rafs_read_chunks(struct rafs **fs, const void *p, size_t n, struct err *e);
 
 #endif

@@ -98,6 +98,8 @@ void rafs_freep(struct rafs **fs);
 struct rafs *rafs_clone(const struct rafs *fs);	  /* blobs are shared */
 struct rafs_blob *rafs_add_blob(struct rafs *fs); /* zeroed, refs 1 */
 void rafs_blob_put(struct rafs_blob *b);
+/* What readers need to know of a blob is the same in both; names are not compared. */
+bool rafs_blob_same(const struct rafs_blob *a, const struct rafs_blob *b);
 
 /* One entry of a layer's tar, by the rules of the OCI layer and of upstream's builder: a later
  * entry of a path takes its place (a directory keeps its children), hard links share the target's
