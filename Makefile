@@ -44,7 +44,8 @@ PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) $(if $(HAVE_ISAL),-li
 COMMON := err mem buf str clock env fault log digest secret json stream \
 	config settings settings_keys settings_rules settings_write imageref target rules startup notify \
 	loop tls httpframe httpd http resp scripts redis task queue metrics
-WORKER := packet sandbox limits pool out blobat layer resolve listing classify cache cachetag publish verify convert taskproc \
+WORKER := packet sandbox limits pool out blobat layer resolve listing classify cache cachetag dictionary publish verify \
+	convert taskproc \
 	oci/descriptor oci/manifest oci/index oci/imageconfig \
 	registry/registry registry/challenge registry/token registry/credentials registry/blob registry/upload \
 	registry/regerr \
@@ -52,7 +53,7 @@ WORKER := packet sandbox limits pool out blobat layer resolve listing classify c
 	tar/tar_header tar/tar_reader \
 	drivers/driver drivers/table drivers/footer drivers/priority drivers/sparse drivers/toc drivers/tocread \
 	drivers/lazytar drivers/lazycheck drivers/zstdcheck drivers/estargz drivers/zstdchunked drivers/tarsplit \
-	drivers/podtar drivers/nydus \
+	drivers/podtar drivers/nydus drivers/nydusdict \
 	rafs/rafs_tree rafs/rafs_layout rafs/rafs_emit rafs/rafs_read rafs/rafs_check rafs/rafs_merge rafs/rafs_blob \
 	rafs/rafs_pack rafs/rafs_dict rafs/rafs_zran rafs/blake3 rafs/blake3_simd rafs/crc32c
 SUPERVISOR := main supervisor slots asks probes

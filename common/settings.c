@@ -459,6 +459,20 @@ static void conflict(struct loader *l, const struct node *root, const char *path
 	loader_say(l, SEVERITY_FATAL, n ? n : root, n != NULL, path, text);
 }
 
+/* Only hosts in provider.source are ever contacted. */
+static void check_dictionary(struct loader *l, const struct node *root, const struct target *t)
+{
+	char text[IMAGEREF_TEXT + 64];
+	struct imageref ref;
+
+	if (t->driver != DRIVER_NYDUS || !t->nydus.chunk_dict_ref ||
+	    imageref_parse(&ref, t->nydus.chunk_dict_ref, NULL) < 0 ||
+	    settings_source(l->s, ref.host))
+		return;
+	snprintf(text, sizeof(text), "chunk_dict_ref: %s is not in provider.source", ref.host);
+	conflict(l, root, find(root, "rules") ? "rules" : "converter.driver", text);
+}
+
 static void check_together(struct loader *l, const struct node *root)
 {
 	const struct settings *s = l->s;
@@ -487,6 +501,9 @@ static void check_together(struct loader *l, const struct node *root)
 		conflict(l, root, "queue.tick", "expected less than queue.max_gap");
 	if (s->queue.backoff_ms > s->queue.backoff_max_ms)
 		conflict(l, root, "queue.backoff", "expected at most queue.backoff_max");
+	for (size_t i = 0; i < s->rules.n; i++)
+		for (size_t k = 0; k < s->rules.rule[i].n_targets; k++)
+			check_dictionary(l, root, &s->rules.rule[i].targets[k]);
 }
 
 /* systemd's LoadCredential=redis-password:... needs no key at all. */

@@ -32,6 +32,7 @@ enum option_type {
 	OPT_WORD,	 /* an enum, or an int */
 	OPT_DIALECT,	 /* both enums of zstdchunked, from one word */
 	OPT_LINES,	 /* char *: trimmed lines, empty ones dropped; NULL when none */
+	OPT_REFERENCE,	 /* char *: an image, in full; NULL when none */
 	OPT_COMPRESSION, /* chooses the driver */
 	OPT_UNUSED,	 /* accepted, and the note says why it does nothing */
 	OPT_REFUSED,	 /* known, and the note says that it is not built */
@@ -74,8 +75,9 @@ static const struct word dialect_words[] = {
 	{"both/containerd", DIALECT(DIALECT_BOTH, DIALECT_CONTAINERD), NULL},
 	{"both/podman", DIALECT(DIALECT_BOTH, DIALECT_PODMAN), NULL},
 	{"both", 0,
-	 "needs two targets with a tag each: both/containerd and both/podman (one blob serves "
-	 "both)"},
+	 "is two targets with a tag each, over one blob; write {driver: zstdchunked, tag: "
+	 "\"{tag}-zst\", config: {dialect: both/containerd}} and {driver: zstdchunked, tag: "
+	 "\"{tag}-zst-podman\", config: {dialect: both/podman}} under a rule's targets"},
 	{0}};
 
 static const struct word fs_version_words[] = {
@@ -147,8 +149,15 @@ static const struct option nydus_options[] = {
 	 16 * MIB, NULL, "Small files are compressed together up to this size; 0 is off.", NULL},
 	{"builder", NULL, OPT_UNUSED, 0, "", 0, 0, 0, NULL, "Ignored: Nydus is written natively.",
 	 "builder is not used: Nydus is written natively, without nydus-image"},
-	{"chunk_dict_ref", NULL, OPT_REFUSED, 0, "", 0, 0, 0, NULL, "Not built.",
-	 "chunk dictionaries are not built"},
+	{"chunk_dict_ref", NULL, OPT_REFERENCE, AT(nydus.chunk_dict_ref), "", IN_OUTPUT, 0, 0, NULL,
+	 "A Nydus image whose chunks are not stored again: layers refer to its blobs, and the "
+	 "result lists those that it needs.  It must have this target's fs_chunk_size, digester "
+	 "and compressor, be of RAFS v6, and not made with oci_ref.  It must lie in the same "
+	 "project of the same registry, or be readable without a login: who may pull a result may "
+	 "read the dictionary's blobs, too.  Who can push to it decides what results hold, so name "
+	 "it by digest where that matters.  It is resolved once a task; another dictionary makes "
+	 "other results.",
+	 NULL},
 	{"compression_level", NULL, OPT_INT, AT(nydus.compression_level), "3", IN_OUTPUT, 1, 19,
 	 NULL, "zstd's level.", NULL},
 	{"compressor", "rafs_compressor", OPT_WORD, AT(nydus.compressor), "zstd", IN_OUTPUT, 0, 0,
@@ -311,6 +320,9 @@ static void expected_text(const struct option *o, char *to, size_t n)
 	case OPT_LINES:
 		snprintf(to, n, "lines of text, up to %d bytes", (int)o->max);
 		return;
+	case OPT_REFERENCE:
+		snprintf(to, n, "an image: HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST");
+		return;
 	case OPT_UNUSED:
 	case OPT_REFUSED:
 		snprintf(to, n, "nothing");
@@ -427,6 +439,20 @@ static int set_lines(char **to, const struct option *o, const char *value, struc
 	return 0;
 }
 
+static int set_reference(char **to, const struct option *o, const char *value, struct err *e)
+{
+	char text[IMAGEREF_TEXT];
+	struct imageref ref;
+
+	if (*value && imageref_parse(&ref, value, e) < 0)
+		return err_wrap(e, "option %s", o->key);
+	if (*value && !ref.tag[0] && !digest_is_set(&ref.digest))
+		str_copy(ref.tag, sizeof(ref.tag), "latest");
+	free(*to);
+	*to = *value ? mem_strdup(imageref_text(&ref, text)) : NULL;
+	return 0;
+}
+
 /* estargz -> zstdchunked, taking along what was set before. */
 static void become_zstdchunked(struct target *t)
 {
@@ -529,6 +555,8 @@ static int set_option(struct target *t, const struct option *o, const char *valu
 		return empty ? 0 : set_compression(t, o, value, e);
 	case OPT_LINES:
 		return set_lines(value_of(t, o), o, value, e);
+	case OPT_REFERENCE:
+		return set_reference(value_of(t, o), o, value, e);
 	case OPT_UNUSED:
 		*warning = o->note;
 		return 0;
@@ -590,7 +618,7 @@ void target_init(struct target *t, enum driver_id d)
 
 static bool owns_text(const struct option *o)
 {
-	return o->type == OPT_LINES;
+	return o->type == OPT_LINES || o->type == OPT_REFERENCE;
 }
 
 void target_fini(struct target *t)
@@ -642,6 +670,7 @@ static const char *option_text(const struct target *t, const struct option *o, c
 				return w->text;
 		return "";
 	case OPT_LINES:
+	case OPT_REFERENCE:
 		return *(char *const *)value_in(t, o) ? *(char *const *)value_in(t, o) : "";
 	default:
 		return "";
@@ -714,6 +743,9 @@ static int check_nydus(const struct nydus_options *o, struct err *e)
 	if (o->oci_ref && o->batch_size)
 		return err_set(e, ERR_INVALID,
 			       "batch_size contradicts oci_ref, which stores no chunk");
+	if (o->oci_ref && o->chunk_dict_ref)
+		return err_set(e, ERR_INVALID,
+			       "chunk_dict_ref contradicts oci_ref, which stores no chunk");
 	if (o->compressor != NYDUS_ZSTD && o->compression_level != 3)
 		return err_set(e, ERR_INVALID, "compression_level is for compressor zstd alone");
 	return 0;

@@ -48,7 +48,8 @@ resolve listing blobat drivers -> verify
 oci registry -> publish
 resolve rafs -> verify
 cache registry json -> cachetag
-layer cache cachetag classify resolve publish verify rules blobat limits -> convert
+registry drivers oci config -> dictionary
+layer cache cachetag dictionary classify resolve publish verify rules blobat limits -> convert
 config -> limits sandbox
 json -> packet
 convert limits sandbox startup task packet -> taskproc

@@ -27,6 +27,7 @@
 #include "worker/cache.h"
 #include "worker/cachetag.h"
 #include "worker/classify.h"
+#include "worker/dictionary.h"
 #include "worker/drivers/driver.h"
 #include "worker/layer.h"
 #include "worker/limits.h"
@@ -58,8 +59,9 @@ struct tagged {		 /* a cache_tag, shared by the targets that name it */
 	struct cache *cache; /* NULL: could not be read */
 };
 
-struct column { /* one target */
-	const struct target *target;
+struct column {			     /* one target */
+	const struct target *target; /* the job's, or `pinned` */
+	struct target pinned;	     /* with its chunk dictionary by digest; or not set */
 	const struct driver *drv;
 	struct target_result *result;
 	bool active;	     /* still worked on */
@@ -83,16 +85,17 @@ struct item { /* one distinct source layer */
 	struct layer_progress progress;
 };
 
-struct other { /* a registry opened for a chunk dictionary */
-	struct registry *registry;
-	struct other *next;
+struct pinned {		   /* a chunk dictionary */
+	const char *asked; /* the target's option */
+	struct dictionary *of;
 };
 
 struct conv {
 	const struct convert_job *job;
 	struct convert_result *result;
 	struct registry *registry;
-	struct other *others;
+	struct pinned *dictionary;
+	size_t n_dictionaries;
 	struct pool *pool;
 	struct resolved source;
 	struct limits *limits; /* per image */
@@ -102,7 +105,7 @@ struct conv {
 	size_t n_items;
 	atomic_size_t next_item;
 	pthread_mutex_t window;
-	pthread_mutex_t lock; /* callbacks, err, counters, others */
+	pthread_mutex_t lock; /* callbacks, err, counters */
 	struct err err;	      /* what stopped the whole */
 	bool failed;
 	atomic_int halt; /* 0, or the code that stops all layers */
@@ -251,65 +254,59 @@ static int store_range(struct blob_store *s, const struct digest *d, uint64_t of
 	return blob_range(c->registry, c->job->source.repository, d, offset, n, to, e);
 }
 
-/* Only hosts in provider.source are contacted, for a chunk dictionary as for a source. */
-static struct registry *registry_of(struct conv *c, const char *host, struct err *e)
+static struct dictionary *pinned_dictionary(struct conv *c, const char *pinned, struct err *e)
 {
-	const struct source_settings *s;
-	struct registry *found = NULL;
-	struct other *o;
-
-	if (strcmp(host, c->job->source.host) == 0)
-		return c->registry;
-	pthread_mutex_lock(&c->lock);
-	for (o = c->others; o && !found; o = o->next)
-		if (strcmp(registry_host(o->registry), host) == 0)
-			found = o->registry;
-	s = found ? NULL : settings_source(c->job->settings, host);
-	if (!found && !s) {
-		err_set(e, ERR_DENIED, "%s is not in provider.source", host);
-	} else if (!found) {
-		const struct registry_opts ro = {.on_pause = c->job->on_pause,
-						 .arg = c->job->pause_arg};
-
-		if (registry_open(&found, c->job->http, s, &ro, e) == 0) {
-			o = mem_zalloc(sizeof(*o));
-			*o = (struct other){.registry = found, .next = c->others};
-			c->others = o;
-		}
-	}
-	pthread_mutex_unlock(&c->lock);
-	return found;
+	for (size_t i = 0; i < c->n_dictionaries; i++)
+		if (str_eq(dictionary_pinned(c->dictionary[i].of), pinned))
+			return c->dictionary[i].of;
+	err_set(e, ERR_BUG, "nobody opened %s", pinned);
+	return NULL;
 }
 
 static int store_manifest(struct blob_store *s, const char *ref, struct manifest *m, struct err *e)
 {
-	struct manifest_body b;
-	struct imageref r;
-	struct registry *reg;
-	int rc;
+	struct dictionary *d = pinned_dictionary(of_store(s), ref, e);
 
-	if (imageref_parse(&r, ref, e) < 0)
-		return -1;
-	if (!r.tag[0] && !digest_is_set(&r.digest))
-		str_copy(r.tag, sizeof(r.tag), "latest");
-	reg = registry_of(of_store(s), r.host, e);
-	if (!reg || registry_get_manifest(reg, &r, &b, e) < 0)
-		return -1;
-	rc = manifest_parse(m, b.data, b.n, e);
-	manifest_body_fini(&b);
-	return rc;
+	return d ? dictionary_manifest(d, m, e) : -1;
 }
 
 static int store_fetch(struct blob_store *s, const char *ref, const struct descriptor *d,
 		       size_t max, struct buf *to, struct err *e)
 {
-	struct imageref r;
-	struct registry *reg;
+	struct dictionary *from = pinned_dictionary(of_store(s), ref, e);
 
-	if (imageref_parse(&r, ref, e) < 0)
-		return -1;
-	reg = registry_of(of_store(s), r.host, e);
-	return reg ? blob_fetch(reg, r.repository, d, max, to, e) : -1;
+	return from ? dictionary_fetch(from, d, max, to, e) : -1;
+}
+
+static int store_bring(struct blob_store *s, const char *ref, const struct descriptor *d,
+		       struct err *e)
+{
+	struct conv *c = of_store(s);
+	struct dictionary *from = pinned_dictionary(c, ref, e);
+
+	return from ? dictionary_bring(from, c->job->source.repository, d, e) : -1;
+}
+
+/* Of one reference there is one dictionary in a task, whatever happens to its tag meanwhile. */
+static const char *pin_dictionary(struct conv *c, const char *asked, struct err *e)
+{
+	const struct registry_opts ro = {.on_pause = c->job->on_pause, .arg = c->job->pause_arg};
+	const struct dictionary_opts o = {.source = &c->job->source,
+					  .own = c->registry,
+					  .http = c->job->http,
+					  .settings = c->job->settings,
+					  .registry = &ro};
+	struct dictionary *d = NULL;
+
+	for (size_t i = 0; i < c->n_dictionaries; i++)
+		if (str_eq(c->dictionary[i].asked, asked))
+			return dictionary_pinned(c->dictionary[i].of);
+	if (dictionary_open(&d, asked, &o, e) < 0)
+		return NULL;
+	c->dictionary = mem_resize(c->dictionary, c->n_dictionaries + 1, sizeof(*c->dictionary));
+	c->dictionary[c->n_dictionaries].asked = asked;
+	c->dictionary[c->n_dictionaries++].of = d;
+	return dictionary_pinned(d);
 }
 
 /* ---- source layers in, target blobs out */
@@ -456,12 +453,33 @@ static int look_at_target(struct conv *c, struct column *k, struct err *e)
 		       imageref_text(&t->ref, text));
 }
 
-static int start_column(struct conv *c, struct column *k, struct err *e)
+/* From here on the target names its dictionary by digest: what is made depends on it, so identity
+ * and options say which it was. */
+static int pin_target(struct conv *c, struct column *k, struct err *e)
 {
 	const struct target *t = k->target;
+	const char *pinned;
 
-	if (target_ref(t, &c->job->source, &k->result->ref, e) < 0)
+	if (t->driver != DRIVER_NYDUS || !t->nydus.chunk_dict_ref)
+		return 0;
+	pinned = pin_dictionary(c, t->nydus.chunk_dict_ref, e);
+	if (!pinned)
 		return -1;
+	target_copy(&k->pinned, t);
+	free(k->pinned.nydus.chunk_dict_ref);
+	k->pinned.nydus.chunk_dict_ref = mem_strdup(pinned);
+	k->target = &k->pinned;
+	return 0;
+}
+
+static int start_column(struct conv *c, struct column *k, struct err *e)
+{
+	const struct target *t;
+
+	if (target_ref(k->target, &c->job->source, &k->result->ref, e) < 0 ||
+	    pin_target(c, k, e) < 0)
+		return -1;
+	t = k->target;
 	if (!k->drv)
 		return err_set(e, ERR_UNSUPPORTED, "driver %s is not built in",
 			       driver_name(t->driver));
@@ -1510,6 +1528,8 @@ static void conv_fini(struct conv *c)
 		for (size_t m = 0; m < k->push.n; m++)
 			free(k->push.m[m].data);
 		free(k->push.m);
+		if (k->target == &k->pinned)
+			target_fini(&k->pinned);
 		pthread_mutex_destroy(&k->lock);
 	}
 	free(c->column);
@@ -1521,13 +1541,10 @@ static void conv_fini(struct conv *c)
 		cache_freep(&c->tagged[i].cache);
 	free(c->tagged);
 	pool_freep(&c->pool);
-	while (c->others) {
-		struct other *o = c->others;
-
-		c->others = o->next;
-		registry_freep(&o->registry);
-		free(o);
-	}
+	blob_store_fini(&c->store);
+	for (size_t i = 0; i < c->n_dictionaries; i++)
+		dictionary_freep(&c->dictionary[i].of);
+	free(c->dictionary);
 	registry_freep(&c->registry);
 	resolved_fini(&c->source);
 	pthread_mutex_destroy(&c->window);
@@ -1602,7 +1619,8 @@ int convert_image(const struct convert_job *job, struct convert_result *r, struc
 	c.store = (struct blob_store){.push = store_push,
 				      .range = store_range,
 				      .manifest = store_manifest,
-				      .fetch = store_fetch};
+				      .fetch = store_fetch,
+				      .bring = store_bring};
 	init_columns(&c);
 	/* A person may ask for an image that no rule fits; the task says so. */
 	rc = job->n_targets ? run(&c, e)

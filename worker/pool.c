@@ -139,9 +139,9 @@ static int run_batch(const struct pool *p, struct batch *b, struct encoder *x, s
 
 		hash_segment(b, s, h);
 		s->stored = s->n;
-		s->raw = b->as.encoding == ENCODE_RAW ||
-			 (s->hash != HASH_NONE && b->known &&
-			  b->known(b->known_arg, s->sum, s->hash_n));
+		s->raw =
+			b->as.encoding == ENCODE_RAW || (s->hash != HASH_NONE && b->known &&
+							 b->known(b->known_arg, s->sum, s->hash_n));
 		if (!s->literal && !s->raw && encode_segment(p, b, s, x, &used, e) < 0)
 			return -1;
 	}

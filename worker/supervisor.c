@@ -554,6 +554,16 @@ static void set_login(struct json *source, const struct json *login)
 	}
 }
 
+/* Chunk dictionaries of other hosts are read without a login (worker/dictionary.h). */
+static struct json *dictionary_json(const struct source_settings *c)
+{
+	struct source_settings anonymous = *c;
+
+	anonymous.username = anonymous.password = NULL;
+	anonymous.cert_file = anonymous.key_file = NULL;
+	return source_json(&anonymous);
+}
+
 /* The hosts that a request names: its own, and those of chunk dictionaries. */
 static struct json *sources_json(const struct settings *c, const struct task_request *r,
 				 const struct json *login)
@@ -575,7 +585,7 @@ static struct json *sources_json(const struct settings *c, const struct task_req
 			continue;
 		other = settings_source(c, ref.host);
 		if (other && other != own)
-			json_append(list, source_json(other));
+			json_append(list, dictionary_json(other));
 	}
 	return list;
 }

@@ -14,6 +14,7 @@
 #include "common/stream.h"
 #include "worker/blobat.h"
 #include "worker/drivers/driver.h"
+#include "worker/drivers/nydus.h"
 #include "worker/listing.h"
 #include "worker/rafs/rafs_check.h"
 #include "worker/resolve.h"
@@ -25,6 +26,13 @@ struct check {
 	struct verify_report *report;
 	char platform[136];
 	size_t layer;
+	const struct manifest *image;	/* the converted one that is looked at */
+	struct blobat_registry **other; /* its layers that others refer to, once asked for */
+};
+
+struct layer_at { /* a layer, with the others of its image */
+	struct blobat_registry blob;
+	struct check *check;
 };
 
 static void problem(struct check *c, const char *path, const char *what)
@@ -105,16 +113,37 @@ static const char *format_of(const struct descriptor *d, const struct driver **d
 	return "plain";
 }
 
+/* Of a chunk dictionary; nothing but layers of the same image is ever read. */
+static int other_layer(struct blob_at *b, const char *id, struct blob_at **to, struct err *e)
+{
+	struct check *c = ((struct layer_at *)b)->check;
+	char hex[DIGEST_TEXT];
+
+	for (size_t i = 0; i < c->image->n_layers; i++) {
+		if (!str_eq(digest_hex(&c->image->layers[i].digest, hex), id))
+			continue;
+		if (!c->other[i]) {
+			c->other[i] = mem_zalloc(sizeof(*c->other[i]));
+			blobat_registry_init(c->other[i], c->reg, c->to->repository,
+					     &c->image->layers[i]);
+		}
+		*to = &c->other[i]->at;
+		return 0;
+	}
+	return err_set(e, ERR_CORRUPT, "the image has no such layer");
+}
+
 /* The converted side by the format's own reader, all its rules with it. */
 static int read_format(struct check *c, const struct driver *drv, const struct descriptor *d,
 		       struct listing *l, struct err *e)
 {
-	struct blobat_registry at;
+	struct layer_at at = {.check = c};
 	int r;
 
-	blobat_registry_init(&at, c->reg, c->to->repository, d);
-	r = drv->check(&at.at, d, listing_piece, l, e);
-	blobat_registry_fini(&at);
+	blobat_registry_init(&at.blob, c->reg, c->to->repository, d);
+	at.blob.at.other = other_layer;
+	r = drv->check(&at.blob.at, d, listing_piece, l, e);
+	blobat_registry_fini(&at.blob);
 	return r < 0 ? err_wrap(e, "%s", drv->name) : listing_end(l, e);
 }
 
@@ -236,13 +265,16 @@ static int read_boot(struct check *c, const struct descriptor *d, const struct d
 	return r;
 }
 
-static int check_bootstrap(struct check *c, const struct resolved_image *to, struct err *e)
+/* n: layers of the source; those of a chunk dictionary have no place in the merge. */
+static int check_bootstrap(struct check *c, const struct resolved_image *to, size_t n,
+			   struct err *e)
 {
-	size_t n = to->manifest.n_layers - 1;
+	size_t last = to->manifest.n_layers - 1;
 	struct rafs_layer *layers = mem_array(n, sizeof(*layers));
 	struct buf boot = BUF_INIT((size_t)1 << 31);
-	int r = read_boot(c, &to->manifest.layers[n],
-			  n < to->config.n_diff_ids ? &to->config.diff_ids[n] : NULL, &boot, e);
+	int r = read_boot(c, &to->manifest.layers[last],
+			  last < to->config.n_diff_ids ? &to->config.diff_ids[last] : NULL, &boot,
+			  e);
 
 	for (size_t i = 0; i < n && r == 0; i++) {
 		struct blobat_registry at;
@@ -262,28 +294,18 @@ static int check_bootstrap(struct check *c, const struct resolved_image *to, str
 		rafs_layer_fini(&layers[i]);
 	free(layers);
 	buf_fini(&boot);
-	c->layer = n + 1;
+	c->layer = last + 1;
 	return r < 0 ? finding(c, (err_wrap(e, "bootstrap"), e)) : 0;
 }
 
-static int compare_images(struct check *c, const struct resolved_image *from,
-			  const struct resolved_image *to, struct err *e)
+static bool of_dictionary(const struct descriptor *d)
 {
-	size_t n = to->manifest.n_layers;
-	char what[160];
+	return annotations_get(&d->annotations, NYDUS_DICTIONARY) != NULL;
+}
 
-	platform_text(&to->config.platform, c->platform);
-	c->layer = 0;
-	c->report->platforms++;
-	compare_configs(c, from, to);
-	while (n && is_bootstrap(&to->manifest.layers[n - 1]))
-		n--;
-	if (n != from->manifest.n_layers) {
-		snprintf(what, sizeof(what), "%zu layers, the source has %zu", n,
-			 from->manifest.n_layers);
-		problem(c, "", what);
-		return 0;
-	}
+static int compare_layers(struct check *c, const struct resolved_image *from,
+			  const struct resolved_image *to, size_t n, struct err *e)
+{
 	for (size_t i = 0; i < n; i++) {
 		c->layer = i + 1;
 		if (compare_layer(c, &from->manifest.layers[i],
@@ -293,7 +315,42 @@ static int compare_images(struct check *c, const struct resolved_image *from,
 				  e) < 0)
 			return err_wrap(e, "layer %zu", i + 1);
 	}
-	return n < to->manifest.n_layers ? check_bootstrap(c, to, e) : 0;
+	return 0;
+}
+
+static int compare_images(struct check *c, const struct resolved_image *from,
+			  const struct resolved_image *to, struct err *e)
+{
+	size_t all = to->manifest.n_layers, n = all;
+	char what[160];
+	int r;
+
+	platform_text(&to->config.platform, c->platform);
+	c->layer = 0;
+	c->report->platforms++;
+	compare_configs(c, from, to);
+	while (n && is_bootstrap(&to->manifest.layers[n - 1]))
+		n--;
+	while (n > from->manifest.n_layers && of_dictionary(&to->manifest.layers[n - 1]))
+		n--;
+	if (n != from->manifest.n_layers) {
+		snprintf(what, sizeof(what), "%zu layers, the source has %zu", n,
+			 from->manifest.n_layers);
+		problem(c, "", what);
+		return 0;
+	}
+	c->image = &to->manifest;
+	c->other = mem_array(all ? all : 1, sizeof(*c->other));
+	r = compare_layers(c, from, to, n, e);
+	if (r == 0 && all && is_bootstrap(&to->manifest.layers[all - 1]))
+		r = check_bootstrap(c, to, n, e);
+	for (size_t i = 0; i < all; i++) {
+		if (c->other[i])
+			blobat_registry_fini(c->other[i]);
+		free(c->other[i]);
+	}
+	free(c->other);
+	return r;
 }
 
 /* ---- which source image each converted one came from */

@@ -1,5 +1,5 @@
 """What the integration and acceptance tests share: registries on free ports, images, our programs; all ended by pid."""
-import atexit, gzip, hashlib, json, os, shutil, socket, subprocess, sys, tempfile, time, urllib.error, urllib.request
+import atexit, gzip, hashlib, json, os, re, shutil, socket, subprocess, sys, tempfile, time, urllib.error, urllib.request
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 VARIANT = os.environ.get("ACCEL_VARIANT", "release")
@@ -89,20 +89,43 @@ def http(url, method="GET", data=None, headers={}, raw=False):
 
 
 class Registry:
-    """Debian's docker-registry."""
+    """Debian's docker-registry.  accesslog: requests() tells what it was asked.  login: (user, password)."""
 
-    def __init__(self, d):
-        self.dir = os.path.join(d, "registry")
+    def __init__(self, d, accesslog=False, login=None, name="registry"):
+        self.dir = os.path.join(d, name)
         os.makedirs(self.dir, exist_ok=True)
         self.port = free_port()
         self.host = f"127.0.0.1:{self.port}"
-        conf = os.path.join(d, "registry.yml")
+        conf = os.path.join(d, f"{name}.yml")
+        auth = ""
+        if login:
+            line = subprocess.run(["htpasswd", "-niB", login[0]], input=login[1].encode(), stdout=subprocess.PIPE, check=True)
+            with open(f"{conf}.htpasswd", "wb") as f:
+                f.write(line.stdout)
+            auth = f"auth: {{htpasswd: {{realm: lab, path: {conf}.htpasswd}}}}\n"
         with open(conf, "w") as f:
-            f.write("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
+            f.write(f"version: 0.1\nlog: {{level: error, accesslog: {{disabled: {str(not accesslog).lower()}}}}}\n"
                     f"storage: {{filesystem: {{rootdirectory: {self.dir}}}, delete: {{enabled: true}}}}\n"
-                    f"http: {{addr: '{self.host}'}}\n")
-        self.proc = spawn("docker-registry", "serve", conf, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for("docker-registry", lambda: http(f"http://{self.host}/v2/") is not None)
+                    f"http: {{addr: '{self.host}'}}\n{auth}")
+        self.log = f"{conf}.log"
+        with open(self.log, "wb") as out:
+            self.proc = spawn("docker-registry", "serve", conf, stdout=out, stderr=subprocess.DEVNULL)
+        wait_for("docker-registry", lambda: http(f"http://{self.host}/v2/", raw=True)[0] in (200, 401))
+
+    def requests(self, since=0):
+        """(method, path, status, bytes of the answer) of each request, from line `since` on."""
+        found = []
+        with open(self.log, errors="replace") as f:
+            for line in list(f)[since:]:
+                m = re.search(r'"([A-Z]+) (\S+) HTTP/[0-9.]+" (\d+) (\d+)', line)
+                if m:
+                    found.append((m[1], m[2], int(m[3]), int(m[4])))
+        return found
+
+    def mark(self):
+        """For requests(since)."""
+        with open(self.log, "rb") as f:
+            return sum(1 for _ in f)
 
     def open_uploads(self):
         n = 0

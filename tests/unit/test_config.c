@@ -594,6 +594,10 @@ static void wrong_rules_are_refused(void **state)
 		"tag_suffix: missing");
 	refused("converter: {driver: {type: nydus}, rules: [{tag_suffix: 'a b'}]}\n",
 		"tag_suffix: tag");
+	refused("provider: {source: {h.x: null}}\n"
+		"converter: {driver: {type: nydus, config: {chunk_dict_ref: h.y/dict:1}}, rules: "
+		"[{tag_suffix: -n}]}\n",
+		"chunk_dict_ref: h.y is not in provider.source");
 	refused("converter: {driver: {type: nydus, config: {docker2oci: perhaps}}, rules: "
 		"[{tag_suffix: -n}]}\n",
 		"option docker2oci: \"perhaps\" is not true or false");

@@ -18,6 +18,10 @@ struct store {
 		struct buf b;
 	} blob[64];
 	size_t n;
+	const struct manifest *dict; /* the image that a dictionary reference names */
+	const struct store *dict_blobs;
+	struct digest brought[8];
+	size_t n_brought;
 };
 
 static int store_push(struct blob_store *s, const void *p, size_t n, struct digest *d,
@@ -41,8 +45,38 @@ static const struct buf *store_get(const struct store *s, const struct digest *d
 	return NULL;
 }
 
+static int dict_manifest(struct blob_store *s, const char *ref, struct manifest *m, struct err *e)
+{
+	struct buf b = BUF_INIT(MEMORY);
+	int r;
+
+	assert_int_equal(manifest_write(((struct store *)s)->dict, &b, e), 0);
+	r = manifest_parse(m, b.data, b.len, e);
+	buf_fini(&b);
+	return r;
+}
+
+static int dict_fetch(struct blob_store *s, const char *ref, const struct descriptor *d, size_t max,
+		      struct buf *to, struct err *e)
+{
+	const struct buf *b = store_get(((struct store *)s)->dict_blobs, &d->digest);
+
+	return buf_add(to, b->data, b->len, e);
+}
+
+static int dict_bring(struct blob_store *s, const char *ref, const struct descriptor *d,
+		      struct err *e)
+{
+	struct store *st = (struct store *)s;
+
+	assert_true(st->n_brought < 8);
+	st->brought[st->n_brought++] = d->digest;
+	return 0;
+}
+
 static void store_fini(struct store *s)
 {
+	blob_store_fini(&s->s);
 	for (size_t i = 0; i < s->n; i++)
 		buf_fini(&s->blob[i].b);
 	s->n = 0;
@@ -151,6 +185,9 @@ static void convert(struct image *im, const struct target *t, const char *refere
 	struct err e = {0};
 
 	store->s.push = store_push;
+	store->s.manifest = store->dict ? dict_manifest : NULL;
+	store->s.fetch = dict_fetch;
+	store->s.bring = dict_bring;
 	if (pool_open(&pool, &po, &e) < 0 ||
 	    drv->image_open(&di, t, &im->src, &im->src_cfg, &store->s, &e) < 0)
 		fail_msg("%s", e.text);
@@ -472,6 +509,176 @@ static void a_cached_blob_of_another_chunk_size_is_refused(void **state)
 	buf_fini(&blob);
 }
 
+/* ---- a chunk dictionary */
+
+#define DICT_REF                                                                                   \
+	"chunk_dict_ref=r.test/dict@"                                                              \
+	"sha256:1111111111111111111111111111111111111111111111111111111111111111"
+
+/* The golden image converted twice, the second time against the first: every chunk is there. */
+static void what_the_dictionary_has_is_listed_not_stored(void **state)
+{
+	struct target t = target_of("prefetch_patterns=/"), with = target_of(DICT_REF);
+	struct image dict, im;
+	struct store store = {0}, store2 = {0};
+	struct buf blobs[3];
+	const struct buf *boot;
+	struct err e = {0};
+
+	for (int i = 0; i < 3; i++)
+		buf_init(&blobs[i], MEMORY);
+	image_load(&dict, "source-golden");
+	convert(&dict, &t, "h/dict:1", NULL, &store, NULL, false);
+	image_load(&im, "source-golden");
+	store2.dict = &dict.to;
+	store2.dict_blobs = &store;
+	convert(&im, &with, "h/x:1", NULL, &store2, blobs, false);
+	/* three layers of the source, two of the dictionary (its third has no data), bootstrap */
+	assert_int_equal(im.to.n_layers, 6);
+	assert_int_equal(im.cfg.n_diff_ids, 6);
+	for (size_t i = 3; i < 5; i++) {
+		const struct descriptor *d = &im.to.layers[i];
+		bool known = false;
+
+		for (size_t k = 0; k < 2; k++)
+			known |= digest_eq(&d->digest, &dict.to.layers[k].digest) &&
+				 d->size == dict.to.layers[k].size;
+		assert_true(known);
+		assert_true(digest_eq(&d->digest, &im.cfg.diff_ids[i]));
+		assert_true(digest_eq(&d->digest, &store2.brought[i - 3]));
+		assert_string_equal(annotations_get(&d->annotations, NYDUS_BLOB), "true");
+		assert_string_equal(annotations_get(&d->annotations, NYDUS_DICTIONARY),
+				    DICT_REF + strlen("chunk_dict_ref="));
+	}
+	assert_int_equal(store2.n_brought, 2);
+	/* what a later layer hides is in no merged image, so in no dictionary: it is stored */
+	for (size_t i = 0; i < 3; i++) {
+		struct memory_at at = memory_at(&blobs[i]);
+		struct rafs_toc toc;
+		const struct rafs_section *data;
+
+		assert_int_equal(rafs_toc_read(&toc, &at.at, &e), 0);
+		data = rafs_toc_find(&toc, "image.blob");
+		assert_true(!data || data->stored < 100);
+		assert_int_equal(im.to.layers[i].size, blobs[i].len);
+	}
+	assert_string_equal(annotations_get(&im.to.layers[5].annotations, NYDUS_BOOTSTRAP), "true");
+	boot = store_get(&store2, &im.to.layers[5].digest);
+	assert_non_null(boot);
+	for (int i = 0; i < 3; i++)
+		buf_fini(&blobs[i]);
+	store_fini(&store2);
+	store_fini(&store);
+	image_fini(&im);
+	image_fini(&dict);
+	target_fini(&with);
+	target_fini(&t);
+}
+
+static void layers_from_a_cache_refer_to_this_dictionary_alone(void **state)
+{
+	struct target t = target_of(""), with = target_of(DICT_REF);
+	struct image dict, im, again;
+	struct store store = {0}, store2 = {0}, store3 = {0};
+	struct layer_in in = {0};
+	struct layer_result r = {0};
+	struct descriptor d;
+	struct drv_image *di;
+	struct memory_at at;
+	struct buf blobs[3];
+	struct err e = {0};
+
+	for (int i = 0; i < 3; i++)
+		buf_init(&blobs[i], MEMORY);
+	image_load(&dict, "source-golden");
+	convert(&dict, &t, "h/dict:1", NULL, &store, NULL, false);
+	image_load(&im, "source-golden");
+	image_load(&again, "source-golden");
+	store2.dict = store3.dict = &dict.to;
+	store2.dict_blobs = store3.dict_blobs = &store;
+	convert(&im, &with, "h/x:1", NULL, &store2, blobs, false);
+	convert(&again, &with, "h/x:1", NULL, &store3, blobs, true);
+	assert_true(digest_eq(&im.done.digest, &again.done.digest));
+	/* without a dictionary such a blob is no layer of ours */
+	at = memory_at(&blobs[0]);
+	descriptor_init(&d);
+	assert_int_equal(nydus_driver.image_open(&di, &t, &im.src, &im.cfg, &store.s, &e), 0);
+	assert_int_equal(nydus_driver.layer_cached(di, &in, &d, &r, &at.at, &e), -1);
+	assert_int_equal(e.code, ERR_CORRUPT);
+	assert_text_has(e.text, "another image's blob");
+	nydus_driver.image_close(di);
+	for (int i = 0; i < 3; i++)
+		buf_fini(&blobs[i]);
+	store_fini(&store3);
+	store_fini(&store2);
+	store_fini(&store);
+	image_fini(&again);
+	image_fini(&im);
+	image_fini(&dict);
+	target_fini(&with);
+	target_fini(&t);
+}
+
+/* What is opened against a dictionary, and why not. */
+static void refuse(const struct manifest *dict, const struct store *blobs, const char *options,
+		   enum err_code code, const char *says)
+{
+	struct target t = target_of(options);
+	struct store store = {.dict = dict, .dict_blobs = blobs};
+	struct drv_image *di;
+	struct manifest src;
+	struct err e = {0};
+
+	manifest_init(&src);
+	store.s.manifest = dict ? dict_manifest : NULL;
+	store.s.fetch = dict_fetch;
+	assert_int_equal(nydus_driver.image_open(&di, &t, &src, NULL, &store.s, &e), -1);
+	assert_text_has(e.text, says);
+	assert_int_equal(e.code, code);
+	store_fini(&store);
+	manifest_fini(&src);
+	target_fini(&t);
+}
+
+static void a_dictionary_that_does_not_fit_is_refused_in_words(void **state)
+{
+	struct target t = target_of("");
+	struct image dict;
+	struct store store = {0};
+
+	image_load(&dict, "source-golden");
+	convert(&dict, &t, "h/dict:1", NULL, &store, NULL, false);
+	refuse(&dict.to, &store, DICT_REF " compressor=lz4_block", ERR_INVALID,
+	       "its compressor is zstd, this target's is lz4_block");
+	refuse(&dict.to, &store, DICT_REF " fs_chunk_size=0x10000", ERR_INVALID,
+	       "set fs_chunk_size");
+	refuse(&dict.to, &store, DICT_REF " digester=sha256", ERR_INVALID, "set digester");
+	refuse(&dict.src, &store, DICT_REF, ERR_INVALID, "it is no Nydus image");
+	refuse(NULL, NULL, DICT_REF, ERR_UNSUPPORTED, "needs a registry");
+	annotations_set(&dict.to.layers[3].annotations, NYDUS_FS_VERSION, "5");
+	refuse(&dict.to, &store, DICT_REF, ERR_UNSUPPORTED, "RAFS v5");
+	annotations_set(&dict.to.layers[3].annotations, NYDUS_FS_VERSION, "6");
+	dict.to.layers[0].digest.bytes[0] ^= 1;
+	refuse(&dict.to, &store, DICT_REF, ERR_INVALID, "is no layer of it");
+	image_fini(&dict);
+	store_fini(&store);
+	target_fini(&t);
+}
+
+static void another_dictionary_is_another_identity(void **state)
+{
+	struct target t = target_of(DICT_REF), plain = target_of("");
+	char with[1024], without[1024];
+
+	nydus_driver.identity(&t, with, sizeof(with));
+	nydus_driver.identity(&plain, without, sizeof(without));
+	assert_string_not_equal(with, without);
+	assert_text_has(with, "dict=sha256:1111");
+	assert_null(strstr(with, "r.test")); /* wherever it lies */
+	target_fini(&t);
+	target_fini(&plain);
+}
+
 /* ---- merge_manifest */
 
 static const struct known index_known[] = {
@@ -600,19 +807,11 @@ static void without_merge_manifest_the_index_is_made_as_usual(void **state)
 static void what_is_not_built_says_so(void **state)
 {
 	struct target t;
-	struct drv_image *di;
-	struct manifest m;
 	struct err e = {0};
 
-	manifest_init(&m);
 	target_init(&t, DRIVER_NYDUS);
 	assert_int_equal(target_option(&t, "fs_version", "5", NULL, &e), -1);
 	assert_int_equal(target_option(&t, "encrypt_recipients", "x", NULL, &e), -1);
-	t.nydus.chunk_dict_ref = mem_strdup("r/dict:1");
-	assert_int_equal(nydus_driver.image_open(&di, &t, &m, NULL, NULL, &e), -1);
-	assert_text_has(e.text, "chunk_dict_ref is not built");
-	free(t.nydus.chunk_dict_ref); /* no option's value: target_fini knows nothing of it */
-	t.nydus.chunk_dict_ref = NULL;
 	target_fini(&t);
 }
 
@@ -623,6 +822,10 @@ int main(void)
 		T(the_bootstrap_layer_unpacks_to_acceld_s_byte_for_byte),
 		T(layers_from_a_cache_give_the_same_image),
 		T(a_cached_blob_of_another_chunk_size_is_refused),
+		T(what_the_dictionary_has_is_listed_not_stored),
+		T(layers_from_a_cache_refer_to_this_dictionary_alone),
+		T(a_dictionary_that_does_not_fit_is_refused_in_words),
+		T(another_dictionary_is_another_identity),
 		T(merge_manifest_of_one_image),
 		T(merge_manifest_of_an_index),
 		T(without_merge_manifest_the_index_is_made_as_usual),

@@ -160,12 +160,14 @@ static void what_is_not_built_says_so(void **state)
 	refused(&t, "backend_type", "oss", ERR_UNSUPPORTED, "storage backends are not built");
 	refused(&t, "backend_config", "{}", ERR_UNSUPPORTED, "storage backends are not built");
 	refused(&t, "compressor", "gzip", ERR_UNSUPPORTED, "gzip");
-	refused(&t, "chunk_dict_ref", "h.x/dict:1", ERR_UNSUPPORTED,
-		"chunk dictionaries are not built");
+	refused(&t, "chunk_dict_ref", "h.x/UPPER:1", ERR_INVALID, "option chunk_dict_ref: ");
 	set(&t, "encrypt_recipients", "");
 	target_fini(&t);
 	target_init(&t, DRIVER_ZSTDCHUNKED);
-	refused(&t, "dialect", "both", ERR_UNSUPPORTED, "both/containerd and both/podman");
+	/* what to write instead, to be copied */
+	refused(&t, "dialect", "both", ERR_UNSUPPORTED,
+		"{driver: zstdchunked, tag: \"{tag}-zst\", config: {dialect: both/containerd}} and "
+		"{driver: zstdchunked, tag: \"{tag}-zst-podman\", config: {dialect: both/podman}}");
 	target_fini(&t);
 }
 
@@ -224,6 +226,29 @@ static void estargz_with_compression_zstdchunked_changes_the_driver(void **state
 	set(&t, "compression", "zstdchunked");
 	refused(&t, "compression", "estargz", ERR_INVALID, "contradicts");
 	refused(&t, "compression", "gzip", ERR_INVALID, "one of estargz, zstdchunked");
+	target_fini(&t);
+}
+
+static void a_dictionary_is_named_in_full(void **state)
+{
+	struct target t, copy;
+	struct err e = {0};
+
+	target_init(&t, DRIVER_NYDUS);
+	assert_null(t.nydus.chunk_dict_ref);
+	options_are(&t, "");
+	set(&t, "chunk_dict_ref", "busybox");
+	assert_string_equal(t.nydus.chunk_dict_ref, "docker.io/library/busybox:latest");
+	set(&t, "chunk_dict_ref", "h.x/dict:1");
+	options_are(&t, "chunk_dict_ref=h.x/dict:1\n");
+	target_copy(&copy, &t);
+	set(&t, "chunk_dict_ref", "");
+	assert_null(t.nydus.chunk_dict_ref);
+	assert_string_equal(copy.nydus.chunk_dict_ref, "h.x/dict:1");
+	set(&copy, "oci_ref", "true");
+	assert_int_equal(target_check(&copy, &e), -1);
+	assert_non_null(strstr(e.text, "chunk_dict_ref contradicts oci_ref"));
+	target_fini(&copy);
 	target_fini(&t);
 }
 
@@ -577,6 +602,7 @@ int main(void)
 		cmocka_unit_test(ignored_options_warn),
 		cmocka_unit_test(estargz_with_compression_zstdchunked_changes_the_driver),
 		cmocka_unit_test(both_dialects_keep_their_faces),
+		cmocka_unit_test(a_dictionary_is_named_in_full),
 		cmocka_unit_test(contradictions_are_found),
 		cmocka_unit_test(driver_names_are_checked),
 		cmocka_unit_test(templates_are_checked),

@@ -20,6 +20,41 @@ const struct driver *driver_of(const struct target *t)
 	return drivers[t->driver];
 }
 
+struct kept {
+	char *key;
+	void *thing;
+	void (*free_fn)(void *thing);
+	struct kept *next;
+};
+
+void *blob_store_kept(const struct blob_store *s, const char *key)
+{
+	for (const struct kept *k = s->kept; k; k = k->next)
+		if (str_eq(k->key, key))
+			return k->thing;
+	return NULL;
+}
+
+void blob_store_keep(struct blob_store *s, const char *key, void *thing, void (*free_fn)(void *))
+{
+	struct kept *k = mem_alloc(sizeof(*k));
+
+	*k = (struct kept){mem_strdup(key), thing, free_fn, s->kept};
+	s->kept = k;
+}
+
+void blob_store_fini(struct blob_store *s)
+{
+	while (s->kept) {
+		struct kept *k = s->kept;
+
+		s->kept = k->next;
+		k->free_fn(k->thing);
+		free(k->key);
+		free(k);
+	}
+}
+
 void layer_result_fini(struct layer_result *r)
 {
 	annotations_fini(&r->annotations);

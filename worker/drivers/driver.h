@@ -42,7 +42,15 @@ struct blob_store {
 	int (*manifest)(struct blob_store *s, const char *ref, struct manifest *m, struct err *e);
 	int (*fetch)(struct blob_store *s, const char *ref, const struct descriptor *d, size_t max,
 		     struct buf *to, struct err *e);
+	/* One of them into the target's repository: there already, mounted, or copied. */
+	int (*bring)(struct blob_store *s, const char *ref, const struct descriptor *d,
+		     struct err *e);
+	struct kept *kept;
 };
+/* What a driver keeps for all images of one conversion.  For image_open alone: no lock. */
+void *blob_store_kept(const struct blob_store *s, const char *key); /* NULL: nothing */
+void blob_store_keep(struct blob_store *s, const char *key, void *thing, void (*free_fn)(void *));
+void blob_store_fini(struct blob_store *s); /* frees what is kept */
 
 struct layer_in {
 	uint32_t index; /* position in the source manifest, lowest first */

@@ -3,7 +3,10 @@
  *
  * The format is worker/rafs; here is what the registry sees: media types, annotations, the
  * bootstrap's tar, configuration and history, and the index of merge_manifest.  A layer's tree
- * waits in the image until all are there. */
+ * waits in the image until all are there.
+ *
+ * With a chunk dictionary the image's layers are its own blobs in the source's order, then those of
+ * the dictionary that the bootstrap lists, then the bootstrap. */
 #include "worker/drivers/nydus.h"
 
 #include <inttypes.h>
@@ -18,7 +21,9 @@
 #include "common/scope.h"
 #include "common/str.h"
 #include "worker/drivers/driver.h"
+#include "worker/drivers/nydusdict.h"
 #include "worker/rafs/rafs_check.h"
+#include "worker/rafs/rafs_dict.h"
 #include "worker/rafs/rafs_emit.h"
 #include "worker/rafs/rafs_merge.h"
 #include "worker/rafs/rafs_pack.h"
@@ -33,6 +38,7 @@ struct drv_image {
 	pthread_mutex_t lock;
 	struct rafs_layer *layer; /* by position; fs NULL: not there yet */
 	size_t n;
+	const struct nydus_dict *dict; /* or NULL */
 };
 
 struct drv_layer {
@@ -54,17 +60,21 @@ static int identity(const struct target *t, char *text, size_t n)
 {
 	const struct nydus_options *o = &t->nydus;
 	const char *prefetch = o->prefetch_patterns ? o->prefetch_patterns : "";
+	const char *dict = o->chunk_dict_ref ? strrchr(o->chunk_dict_ref, '@') : NULL;
 	char hex[DIGEST_TEXT];
 	struct digest d;
 
+	if (o->chunk_dict_ref && !dict)
+		return -1; /* convert.c names it by digest before it asks */
 	digest_of(&d, DIGEST_SHA256, prefetch, strlen(prefetch));
 	return snprintf(text, n,
 			"nydus/%" PRIu32 " chunk_size=%" PRIu64
-			" compressor=%d level=%d batch_size=%" PRIu64 " sha256=%d prefetch=%s%s",
+			" compressor=%d level=%d batch_size=%" PRIu64
+			" sha256=%d prefetch=%s%s%s%s",
 			target_format_version(DRIVER_NYDUS), o->chunk_size, o->compressor,
 			o->compressor == NYDUS_ZSTD ? o->compression_level : 0, o->batch_size,
 			o->sha256, *prefetch ? digest_hex(&d, hex) : "",
-			o->oci_ref ? " oci_ref" : "");
+			o->oci_ref ? " oci_ref" : "", dict ? " dict=" : "", dict ? dict + 1 : "");
 }
 
 static struct encode_as encoding(const struct target *t)
@@ -84,19 +94,49 @@ static size_t largest(const struct target *t)
 
 /* ---- layers */
 
+static struct rafs_pack_opts pack_opts(const struct nydus_options *o)
+{
+	static const enum v6_compressor as[] = {
+		[NYDUS_NONE] = V6_NONE, [NYDUS_LZ4] = V6_LZ4, [NYDUS_ZSTD] = V6_ZSTD};
+
+	return (struct rafs_pack_opts){.chunk_size = (uint32_t)o->chunk_size,
+				       .batch_size = (uint32_t)o->batch_size,
+				       .compressor = as[o->compressor],
+				       .sha256 = o->sha256,
+				       .prefetch = o->prefetch_patterns};
+}
+
+static int open_dictionary(const struct nydus_options *o, struct blob_store *blobs,
+			   const struct nydus_dict **to, struct err *e)
+{
+	const struct rafs_pack_opts po = pack_opts(o);
+	struct nydus_dict *d;
+
+	if (!o->chunk_dict_ref)
+		return 0;
+	if (nydus_dict_open(&d, o->chunk_dict_ref, blobs, e) < 0)
+		return -1;
+	if (rafs_dict_fits(nydus_dict_chunks(d), &po, e) < 0)
+		return err_wrap(e, "chunk dictionary %s", o->chunk_dict_ref);
+	*to = d;
+	return 0;
+}
+
 static int image_open(struct drv_image **to, const struct target *t, const struct manifest *src,
 		      const struct imageconfig *cfg, struct blob_store *blobs, struct err *e)
 {
+	const struct nydus_dict *dict = NULL;
 	struct drv_image *im;
 
-	if (t->nydus.chunk_dict_ref || t->nydus.backend != NYDUS_REGISTRY)
-		return err_set(e, ERR_UNSUPPORTED, "%s is not built",
-			       t->nydus.chunk_dict_ref ? "chunk_dict_ref"
-						       : "backend_type other than registry");
+	if (t->nydus.backend != NYDUS_REGISTRY)
+		return err_set(e, ERR_UNSUPPORTED, "backend_type other than registry is not built");
+	if (open_dictionary(&t->nydus, blobs, &dict, e) < 0)
+		return -1;
 	im = mem_zalloc(sizeof(*im));
 	im->target = t;
 	im->src = src;
 	im->blobs = blobs;
+	im->dict = dict;
 	pthread_mutex_init(&im->lock, NULL);
 	im->n = src->n_layers ? src->n_layers : 1; /* `layer pack` has no manifest */
 	im->layer = mem_array(im->n, sizeof(im->layer[0]));
@@ -116,21 +156,15 @@ static void image_close(struct drv_image *im)
 static int layer_open(struct drv_layer **to, struct drv_image *im, const struct layer_in *in,
 		      bool *wants_blocks, struct err *e)
 {
-	static const enum v6_compressor as[] = {
-		[NYDUS_NONE] = V6_NONE, [NYDUS_LZ4] = V6_LZ4, [NYDUS_ZSTD] = V6_ZSTD};
 	const struct nydus_options *o = options(im);
-	const struct rafs_pack_opts po = {
-		.chunk_size = (uint32_t)o->chunk_size,
-		.batch_size = (uint32_t)o->batch_size,
-		.compressor = as[o->compressor],
-		.sha256 = o->sha256,
-		.prefetch = o->prefetch_patterns,
-		/* nydusd can restart in gzip alone: others are converted */
-		.zran = o->oci_ref && in->codec == CODEC_GZIP,
-		.source = in->from ? &in->from->digest : NULL,
-		.source_bytes = in->from ? in->from->size : 0};
+	struct rafs_pack_opts po = pack_opts(o);
 	struct drv_layer *l = mem_zalloc(sizeof(*l));
 
+	/* nydusd can restart in gzip alone: others are converted */
+	po.zran = o->oci_ref && in->codec == CODEC_GZIP;
+	po.source = in->from ? &in->from->digest : NULL;
+	po.source_bytes = in->from ? in->from->size : 0;
+	po.dict = im->dict ? nydus_dict_chunks(im->dict) : NULL;
 	l->im = im;
 	l->index = in->index;
 	l->from = in->from;
@@ -227,19 +261,31 @@ static int layer_same(struct drv_image *im, const struct layer_in *in, uint32_t 
 	return 0;
 }
 
+/* A stored layer may refer to its own blob and to those of this very dictionary. */
+static int check_stored(const struct drv_image *im, const struct rafs_layer *l, struct err *e)
+{
+	if (l->fs->chunk_size != options(im)->chunk_size)
+		return err_set(e, ERR_CORRUPT, "chunks of %u bytes for %" PRIu64, l->fs->chunk_size,
+			       options(im)->chunk_size);
+	for (size_t i = 0; i < l->fs->n_blobs; i++) {
+		const struct rafs_blob *b = l->fs->blobs[i];
+
+		if (!b->own && !(im->dict && rafs_dict_has(nydus_dict_chunks(im->dict), b)))
+			return err_set(e, ERR_CORRUPT, "it refers to %.12s, another image's blob",
+				       b->id);
+	}
+	return 0;
+}
+
 static int layer_cached(struct drv_image *im, const struct layer_in *in,
 			const struct descriptor *stored, struct layer_result *r,
 			struct blob_at *blob, struct err *e)
 {
 	struct rafs_layer l = {0};
 
-	if (rafs_layer_read(&l, blob, e) < 0)
-		return err_wrap(e, "stored blob");
-	if (l.fs->chunk_size != options(im)->chunk_size) {
-		err_set(e, ERR_CORRUPT, "stored blob: chunks of %u bytes for %" PRIu64,
-			l.fs->chunk_size, options(im)->chunk_size);
+	if (rafs_layer_read(&l, blob, e) < 0 || check_stored(im, &l, e) < 0) {
 		rafs_layer_fini(&l);
-		return -1;
+		return err_wrap(e, "stored blob");
 	}
 	annotations_fini(&r->annotations);
 	set_result(r, &l, in->from);
@@ -339,8 +385,28 @@ static int push_bootstrap(struct drv_image *im, const struct buf *tar, struct de
 	return 0;
 }
 
+struct extra { /* the dictionary's layers that the bootstrap lists, in its order */
+	const struct descriptor *layer[RAFS_MAX_BLOBS];
+	size_t n;
+};
+
+static void list_extra(const struct drv_image *im, const struct rafs *fs,
+		       const struct descriptor *done, size_t n, struct extra *x)
+{
+	for (size_t i = 0; im->dict && i < fs->n_blobs; i++) {
+		const struct descriptor *d = nydus_dict_layer(im->dict, fs->blobs[i]->id);
+		bool ours = false;
+
+		for (size_t k = 0; d && k < n; k++)
+			ours |= digest_eq(&done[k].digest, &d->digest);
+		if (d && !ours)
+			x->layer[x->n++] = d;
+	}
+}
+
 static int make_bootstrap(struct drv_image *im, const struct descriptor *done, size_t n,
-			  struct descriptor *to, struct digest *diff_id, struct err *e)
+			  struct descriptor *to, struct digest *diff_id, struct extra *x,
+			  struct err *e)
 {
 	const char *patterns = options(im)->prefetch_patterns;
 	const struct rafs_layout_opts lo = {.prefetch = patterns ? patterns : "/"};
@@ -355,6 +421,7 @@ static int make_bootstrap(struct drv_image *im, const struct descriptor *done, s
 	rafs_freep(&fs);
 	if (rafs_read(&back, boot.data, boot.len, e) < 0) /* as any reader will */
 		return err_wrap(e, "read back");
+	list_extra(im, back, done, n, x);
 	if (bootstrap_tar(im, &boot, done, n, &tar_bytes, e) < 0)
 		return -1;
 	buf_fini(&boot);
@@ -363,9 +430,11 @@ static int make_bootstrap(struct drv_image *im, const struct descriptor *done, s
 
 /* ---- manifest and configuration */
 
-/* The new layers instead of the source's: blobs in the source's order, the bootstrap last. */
-static void set_layers(struct manifest *to, const struct descriptor *done,
-		       const struct layer_result *r, size_t n, const struct descriptor *bootstrap)
+/* The new layers instead of the source's: blobs in the source's order, the dictionary's, the
+ * bootstrap last. */
+static void set_layers(const struct drv_image *im, struct manifest *to,
+		       const struct descriptor *done, const struct layer_result *r, size_t n,
+		       const struct extra *x, const struct descriptor *bootstrap)
 {
 	for (size_t i = 0; i < to->n_layers; i++)
 		descriptor_fini(&to->layers[i]);
@@ -378,21 +447,42 @@ static void set_layers(struct manifest *to, const struct descriptor *done,
 		d->size = done[i].size;
 		annotations_copy(&d->annotations, &r[i].annotations);
 	}
+	for (size_t i = 0; i < x->n; i++) {
+		struct descriptor *d = manifest_add_layer(to);
+
+		str_copy(d->media_type, sizeof(d->media_type), NYDUS_BLOB_TYPE);
+		d->digest = x->layer[i]->digest;
+		d->size = x->layer[i]->size;
+		annotations_set(&d->annotations, NYDUS_BLOB, "true");
+		annotations_set(&d->annotations, NYDUS_DICTIONARY, options(im)->chunk_dict_ref);
+	}
 	descriptor_copy(manifest_add_layer(to), bootstrap);
+}
+
+static int bring_extra(struct drv_image *im, const struct extra *x, struct err *e)
+{
+	for (size_t i = 0; i < x->n; i++)
+		if (im->blobs->bring(im->blobs, options(im)->chunk_dict_ref, x->layer[i], e) < 0)
+			return err_wrap(e, "chunk dictionary %s", options(im)->chunk_dict_ref);
+	return 0;
 }
 
 static int finish(struct drv_image *im, const struct descriptor *done, const struct layer_result *r,
 		  size_t n, struct manifest *to, struct imageconfig *cfg, struct err *e)
 {
-	scoped_free struct digest *diff_ids = mem_array(n + 1, sizeof(*diff_ids));
+	scoped_free struct digest *diff_ids = mem_array(n + RAFS_MAX_BLOBS + 1, sizeof(*diff_ids));
 	const struct nydus_options *o = options(im);
 	struct descriptor bootstrap;
+	struct digest bootstrap_id;
+	struct extra x = {.n = 0};
 
 	descriptor_init(&bootstrap);
 	if (n != im->n)
 		return err_set(e, ERR_BUG, "%zu layers for %zu", n, im->n);
-	if (make_bootstrap(im, done, n, &bootstrap, &diff_ids[n], e) < 0)
+	if (make_bootstrap(im, done, n, &bootstrap, &bootstrap_id, &x, e) < 0)
 		return err_wrap(e, "bootstrap");
+	if (bring_extra(im, &x, e) < 0)
+		return -1;
 	if (o->docker2oci) {
 		str_copy(to->media_type, sizeof(to->media_type), MT_OCI_MANIFEST);
 		str_copy(to->config.media_type, sizeof(to->config.media_type), MT_OCI_CONFIG);
@@ -403,12 +493,18 @@ static int finish(struct drv_image *im, const struct descriptor *done, const str
 		 is_oci(to->media_type) ? MT_OCI_LAYER_GZIP : MT_DOCKER_LAYER_GZIP);
 	annotations_set(&bootstrap.annotations, NYDUS_BOOTSTRAP, "true");
 	annotations_set(&bootstrap.annotations, NYDUS_FS_VERSION, "6");
-	set_layers(to, done, r, n, &bootstrap);
+	set_layers(im, to, done, r, n, &x, &bootstrap);
 	descriptor_fini(&bootstrap);
 	for (size_t i = 0; i < n; i++)
 		diff_ids[i] = r[i].diff_id;
-	imageconfig_set_diff_ids(cfg, diff_ids, n + 1);
+	for (size_t i = 0; i < x.n; i++)
+		diff_ids[n + i] = x.layer[i]->digest;
+	diff_ids[n + x.n] = bootstrap_id;
+	imageconfig_set_diff_ids(cfg, diff_ids, n + x.n + 1);
 	imageconfig_drop_legacy_image(cfg);
+	for (size_t i = 0; i < x.n; i++)
+		imageconfig_add_history(cfg, false, "Nydus Converter", "Nydus Chunk Dictionary",
+					false);
 	imageconfig_add_history(cfg, false, "Nydus Converter", "Nydus Bootstrap Layer", false);
 	return 0;
 }

@@ -12,5 +12,6 @@
 #define NYDUS_SOURCE_REFERENCE "containerd.io/snapshot/nydus-source-reference"
 #define NYDUS_EMPTY_LAYER "containerd.io/snapshot/nydus-empty-layer"
 #define NYDUS_REF "containerd.io/snapshot/nydus-ref"
+#define NYDUS_DICTIONARY "io.acceld.chunk-dictionary" /* ours: the layer is one of that image */
 
 #endif

@@ -36,7 +36,7 @@ struct checker {
 	struct encoder *encoder;
 	uint8_t *chunk, *packed, *batch_bytes; /* chunk_size each */
 	uint32_t batch_there;		       /* in batch_bytes; UINT32_MAX: none */
-	struct checker **other; /* of the dictionary's blobs that chunks lie in */
+	struct checker **other;		       /* of the dictionary's blobs that chunks lie in */
 	size_t n_others, cap_others;
 	rafs_on_piece *on;
 	void *arg;

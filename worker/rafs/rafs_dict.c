@@ -14,7 +14,8 @@
 
 struct rafs_dict {
 	struct rafs *fs; /* no tree */
-	const struct rafs_chunk **chunk; /* of all blobs, by digest; of equal ones the first blob's */
+	const struct rafs_chunk *
+		*chunk; /* of all blobs, by digest; of equal ones the first blob's */
 	size_t n;
 };
 
