@@ -173,4 +173,5 @@ def main():
     json.dump({"schemaVersion": 2, "manifests": [top]}, open(f"{out}/index.json", "w"))
 
 
-main()
+if __name__ == "__main__":
+    main()
