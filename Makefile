@@ -42,13 +42,14 @@ PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) $(if $(HAVE_ISAL),-li
 
 # ---- rooms: sources by name
 COMMON := err mem buf str clock env fault log digest secret json stream \
-	config settings settings_keys settings_rules settings_write imageref target rules startup notify \
+	config settings settings_keys settings_rules settings_write imageref storage target rules startup notify \
 	loop tls httpframe httpd http resp scripts redis task queue metrics
 WORKER := packet sandbox limits pool out blobat layer resolve listing classify cache cachetag dictionary publish verify \
 	convert taskproc \
 	oci/descriptor oci/manifest oci/index oci/imageconfig \
 	registry/registry registry/challenge registry/token registry/credentials registry/blob registry/upload \
 	registry/regerr \
+	backend/backend backend/localfs backend/bucket backend/sigv4 backend/osssign \
 	codec/codec codec/inflate codec/blocks codec/zstd codec/encode codec/deflate codec/lz4 codec/member \
 	tar/tar_header tar/tar_reader \
 	drivers/driver drivers/table drivers/footer drivers/priority drivers/sparse drivers/toc drivers/tocread \

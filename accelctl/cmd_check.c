@@ -24,7 +24,9 @@ static int usage(FILE *to)
 	      "\n"
 	      "Reads a converted image back: digests, diff_ids, the rules of its format, and "
 	      "every\n"
-	      "entry against the source that its annotations name (or --source).\n"
+	      "entry against the source that its annotations name (or --source).  Nydus blobs in "
+	      "a\n"
+	      "storage backend are read from those that the rules of --config name.\n"
 	      "Exit status: 0 all is equal, 1 problems were found or it could not be read, 2 "
 	      "usage.\n",
 	      to);
@@ -95,12 +97,15 @@ static void print_json(const struct told *t, const struct verify_report *r)
 static int check(const char *config, const struct imageref *ref, const struct imageref *source,
 		 struct told *t, struct verify_report *r, struct err *e)
 {
-	const struct verify_ops o = {.problem = on_problem, .layer = on_layer, .arg = t};
+	struct verify_ops o = {.problem = on_problem, .layer = on_layer, .arg = t};
 	struct connection c;
 	int rc;
 
 	if (connect_open(&c, config, ref, e) < 0)
 		return -1;
+	connect_backends(&c);
+	o.backend = c.backend;
+	o.n_backends = c.n_backends;
 	rc = verify_image(c.registry, ref, source, &o, r, e);
 	connect_close(&c);
 	return rc;

@@ -55,8 +55,10 @@ static struct json *layer_json(const struct descriptor *d, const struct digest *
 
 static struct json *image_json(const struct resolved_image *im)
 {
-	struct json *j = json_new_object(), *list = json_new_array();
+	struct json *j = json_new_object(), *list = json_new_array(), *blobs = json_new_array();
+	scoped_free struct digest *blob = NULL;
 	char text[DIGEST_TEXT], platform[136];
+	size_t n;
 
 	json_set_str(j, "platform", platform_text(&im->config.platform, platform));
 	json_set_str(j, "digest", digest_text(&im->from.digest, text));
@@ -69,6 +71,13 @@ static struct json *image_json(const struct resolved_image *im)
 			    layer_json(&im->manifest.layers[i],
 				       i < im->config.n_diff_ids ? &im->config.diff_ids[i] : NULL));
 	json_set(j, "layers", list);
+	n = verify_backend_blobs(&im->manifest, &blob);
+	for (size_t i = 0; i < n; i++)
+		json_append(blobs, json_new_str(digest_text(&blob[i], text)));
+	if (n)
+		json_set(j, "backend_blobs", blobs);
+	else
+		json_freep(&blobs);
 	return j;
 }
 
@@ -104,6 +113,8 @@ static int print_json(const struct resolved *r, const struct imageref *ref)
 /* ---- a table */
 static void print_image(const struct resolved_image *im)
 {
+	scoped_free struct digest *blob = NULL;
+	size_t n = verify_backend_blobs(&im->manifest, &blob);
 	char text[DIGEST_TEXT], platform[136], size[24];
 
 	platform_text(&im->config.platform, platform);
@@ -119,6 +130,9 @@ static void print_image(const struct resolved_image *im)
 		printf("  %5zu  %-20s  %9s  %-16s%s%s\n", i + 1, digest_short(&d->digest, text),
 		       progress_size(d->size, size), verify_format(d), note[0] ? "  " : "", note);
 	}
+	for (size_t i = 0; i < n; i++)
+		printf("  %5s  %-20s  %9s  %-16s  in a storage backend\n", "blob",
+		       digest_short(&blob[i], text), "", "Nydus");
 }
 
 static void print_table(const struct resolved *r, const struct imageref *ref)

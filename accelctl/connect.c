@@ -16,6 +16,7 @@
 #include "common/mem.h"
 #include "common/secret.h"
 #include "common/str.h"
+#include "worker/backend/backend.h"
 #include "worker/registry/credentials.h"
 #include "worker/registry/registry.h"
 
@@ -106,8 +107,46 @@ int connect_open(struct connection *c, const char *config, const struct imageref
 	return 0;
 }
 
+static bool named_before(const struct rules *r, size_t rule, size_t target)
+{
+	const struct nydus_options *o = &r->rule[rule].targets[target].nydus;
+
+	for (size_t i = 0; i <= rule; i++)
+		for (size_t k = 0; k < (i < rule ? r->rule[i].n_targets : target); k++) {
+			const struct target *x = &r->rule[i].targets[k];
+
+			if (backend_wanted(x) && x->nydus.backend == o->backend &&
+			    str_eq(x->nydus.backend_config, o->backend_config))
+				return true;
+		}
+	return false;
+}
+
+void connect_backends(struct connection *c)
+{
+	const struct rules *r = &c->settings->rules;
+
+	for (size_t i = 0; i < r->n; i++)
+		for (size_t k = 0; k < r->rule[i].n_targets; k++) {
+			const struct target *t = &r->rule[i].targets[k];
+			struct err e = {0};
+
+			if (!backend_wanted(t) || named_before(r, i, k))
+				continue;
+			c->backend =
+				mem_resize(c->backend, c->n_backends + 1, sizeof(struct backend *));
+			if (backend_open(&c->backend[c->n_backends], c->http, t, &e) < 0)
+				fprintf(stderr, "accelctl: not looked into: %s\n", e.text);
+			else
+				c->n_backends++;
+		}
+}
+
 void connect_close(struct connection *c)
 {
+	for (size_t i = 0; i < c->n_backends; i++)
+		backend_freep(&c->backend[i]);
+	free(c->backend);
 	registry_freep(&c->registry);
 	http_freep(&c->http);
 	settings_freep(&c->settings);

@@ -4,7 +4,9 @@
 #define ACCELCTL_CONNECT_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 
+struct backend;
 struct err;
 struct http;
 struct imageref;
@@ -21,9 +23,14 @@ struct connection {
 	struct settings *settings;
 	struct http *http;
 	struct registry *registry;
+	struct backend **backend; /* of connect_backends */
+	size_t n_backends;
 };
 int connect_open(struct connection *c, const char *config, const struct imageref *ref,
 		 struct err *e);
+/* The storage backends that the configuration's rules name, each once; one that cannot be opened
+ * is told and left out. */
+void connect_backends(struct connection *c);
 void connect_close(struct connection *c);
 
 /* Before the first thread is started: all of them leave these signals to the one that waits for

@@ -183,6 +183,22 @@ void digest_hmac_sha256(uint8_t out[32], const void *key, size_t key_n, const vo
 		abort();
 }
 
+void digest_hmac_sha1(uint8_t out[20], const void *key, size_t key_n, const void *p, size_t n)
+{
+	unsigned len = 20;
+
+	if (!HMAC(EVP_sha1(), key, (int)key_n, p, n, out, &len))
+		abort();
+}
+
+void digest_md5(uint8_t out[16], const void *p, size_t n)
+{
+	unsigned len = 16;
+
+	if (EVP_Digest(p, n, out, &len, EVP_md5(), NULL) != 1)
+		abort();
+}
+
 /* The kernel's generator: for the 16 bytes of an id OpenSSL's spends 6,000 instructions on its
  * locks and its own state. */
 void digest_random(void *p, size_t n)

@@ -37,8 +37,10 @@ void hasher_update(struct hasher *h, const void *p, size_t n);
 void hasher_final(struct hasher *h, struct digest *d);	    /* h starts anew */
 void hasher_peek(const struct hasher *h, struct digest *d); /* of what came so far; h goes on */
 
-/* HMAC-SHA256, for request signatures (S3, OSS). */
+/* For request signatures: HMAC-SHA256 (S3); HMAC-SHA1, and MD5 for Content-MD5 (OSS). */
 void digest_hmac_sha256(uint8_t out[32], const void *key, size_t key_n, const void *p, size_t n);
+void digest_hmac_sha1(uint8_t out[20], const void *key, size_t key_n, const void *p, size_t n);
+void digest_md5(uint8_t out[16], const void *p, size_t n);
 void digest_random(void *p,
 		   size_t n); /* unpredictable bytes (RAND_bytes); aborts if there are none */
 

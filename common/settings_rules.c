@@ -6,6 +6,7 @@
 
 #include "common/buf.h"
 #include "common/err.h"
+#include "common/json.h"
 #include "common/mem.h"
 #include "common/scope.h"
 #include "common/settings_impl.h"
@@ -55,6 +56,27 @@ void loader_platforms(struct loader *l, const struct node *n, const char *path, 
 	*to = sorted;
 }
 
+/* A map of texts as JSON: backend_config may be written so. */
+static char *map_json(struct loader *l, const struct node *map, const char *path)
+{
+	scoped(buf_fini) struct buf b = BUF_INIT(MIB);
+	scoped(json_freep) struct json *j = json_new_object();
+
+	for (size_t i = 0; i < map->n; i++) {
+		const struct node *v = map->kid[i];
+
+		if (v->kind != NODE_TEXT && v->kind != NODE_NULL) {
+			scoped_free char *at = mem_printf("%s.%s", path, v->key);
+
+			loader_expected(l, v, at, "text");
+			return NULL;
+		}
+		json_set_str(j, v->key, v->text ? v->text : "");
+	}
+	json_write(j, JSON_COMPACT, &b, NULL);
+	return mem_strdup(b.data);
+}
+
 static void read_option(struct loader *l, struct target *t, const struct node *n, const char *path)
 {
 	scoped_free char *at = mem_printf("%s.%s", path, n->key);
@@ -63,7 +85,9 @@ static void read_option(struct loader *l, struct target *t, const struct node *n
 	struct err e = {0};
 	bool known = target_option_known(t->driver, n->key);
 
-	value = joined_text(l, n, at, "\n");
+	value = known && n->kind == NODE_MAP && strcmp(n->key, "backend_config") == 0
+			? map_json(l, n, at)
+			: joined_text(l, n, at, "\n");
 	if (!value)
 		return;
 	if (target_option(t, n->key, value, &warning, &e) < 0)
@@ -152,6 +176,11 @@ static void set_cache_tag(struct loader *l, struct target *t, const struct node 
 		return;
 	}
 	t->cache_tag = mem_strdup(n->text);
+	if (t->driver == DRIVER_NYDUS && t->nydus.backend != NYDUS_REGISTRY)
+		loader_sayf(l, SEVERITY_NOTE, n, path,
+			    "cache_tag: not used with backend_type %s, whose blobs are not in the "
+			    "registry",
+			    storage_kind_name(t->nydus.backend));
 	loader_sayf(l, SEVERITY_NOTE, n, path,
 		    "cache_tag: images of this tag are not converted; layers are remembered in "
 		    "Redis, not under it");

@@ -18,6 +18,7 @@
 #include "common/json.h"
 #include "common/mem.h"
 #include "common/scope.h"
+#include "common/secret.h"
 #include "common/str.h"
 
 #define LINES_MAX                                                                                  \
@@ -34,6 +35,7 @@ enum option_type {
 	OPT_LINES,	 /* char *: trimmed lines, empty ones dropped; NULL when none */
 	OPT_REFERENCE,	 /* char *: an image, in full; NULL when none */
 	OPT_COMPRESSION, /* chooses the driver */
+	OPT_BACKEND,	 /* JSON that may hold an access key: apart from it; never quoted */
 	OPT_UNUSED,	 /* accepted, and the note says why it does nothing */
 	OPT_REFUSED,	 /* known, and the note says that it is not built */
 };
@@ -92,11 +94,10 @@ static const struct word compressor_words[] = {
 
 static const struct word digester_words[] = {{"blake3", 0, NULL}, {"sha256", 1, NULL}, {0}};
 
-#define NO_BACKEND "storage backends are not built; blobs go to the registry"
 static const struct word backend_words[] = {{"registry", NYDUS_REGISTRY, NULL},
-					    {"localfs", NYDUS_LOCALFS, NO_BACKEND},
-					    {"s3", NYDUS_S3, NO_BACKEND},
-					    {"oss", NYDUS_OSS, NO_BACKEND},
+					    {"localfs", NYDUS_LOCALFS, NULL},
+					    {"s3", NYDUS_S3, NULL},
+					    {"oss", NYDUS_OSS, NULL},
 					    {0}};
 
 /* The rows are sorted by key: the canonical text comes out sorted. */
@@ -139,12 +140,19 @@ static const struct option zstdchunked_options[] = {
 	{0}};
 
 static const struct option nydus_options[] = {
-	{"backend_config", NULL, OPT_REFUSED, 0, "", 0, 0, 0, NULL, "Not built.", NO_BACKEND},
-	{"backend_force_push", NULL, OPT_UNUSED, 0, "", 0, 0, 0, NULL,
-	 "No effect without a storage backend.",
-	 "backend_force_push has no effect: there is no storage backend"},
+	{"backend_config", NULL, OPT_BACKEND, AT(nydus.backend_config), "", IN_OUTPUT, 0, 0, NULL,
+	 "For localfs {dir}; for s3 {endpoint, scheme, bucket_name, region, object_prefix, "
+	 "access_key_id, access_key_secret}; for oss {endpoint, bucket_name, object_prefix, "
+	 "access_key_id, access_key_secret}.  JSON in one text, as upstream has it, or a map.  "
+	 "access_key_secret_file names a file with the secret instead.",
+	 NULL},
+	{"backend_force_push", NULL, OPT_BOOL, AT(nydus.backend_force_push), "false", 0, 0, 0, NULL,
+	 "Blobs that the backend has already are written again.", NULL},
 	{"backend_type", NULL, OPT_WORD, AT(nydus.backend), "registry", IN_OUTPUT, 0, 0,
-	 backend_words, "Where the blobs are stored.", NULL},
+	 backend_words,
+	 "Where the blobs are stored.  With other than registry the manifest lists the bootstrap "
+	 "alone, and the nodes' nydusd needs the same backend in its own configuration.",
+	 NULL},
 	{"batch_size", NULL, OPT_SIZE, AT(nydus.batch_size), "0", IN_OUTPUT | POWER_OF_TWO, 0,
 	 16 * MIB, NULL, "Small files are compressed together up to this size; 0 is off.", NULL},
 	{"builder", NULL, OPT_UNUSED, 0, "", 0, 0, 0, NULL, "Ignored: Nydus is written natively.",
@@ -322,6 +330,9 @@ static void expected_text(const struct option *o, char *to, size_t n)
 		return;
 	case OPT_REFERENCE:
 		snprintf(to, n, "an image: HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST");
+		return;
+	case OPT_BACKEND:
+		snprintf(to, n, "a JSON object of texts");
 		return;
 	case OPT_UNUSED:
 	case OPT_REFUSED:
@@ -528,6 +539,32 @@ static int set_bool(struct target *t, const struct option *o, const char *value,
 	return 0;
 }
 
+static void drop_backend(struct nydus_options *o)
+{
+	free(take_ptr(o->backend_config));
+	secret_freep(&o->backend_key_id);
+	secret_freep(&o->backend_key_secret);
+}
+
+static int set_backend(struct target *t, const struct option *o, const char *value, struct err *e)
+{
+	struct nydus_options *n = &t->nydus;
+	struct secret *id, *secret;
+	char *where;
+
+	if (!*value) {
+		drop_backend(n);
+		return 0;
+	}
+	if (storage_split(value, &where, &id, &secret, e) < 0)
+		return err_wrap(e, "option %s", o->key);
+	drop_backend(n);
+	n->backend_config = where;
+	n->backend_key_id = id;
+	n->backend_key_secret = secret;
+	return 0;
+}
+
 /* An empty value means the default, as upstream's empty YAML values do. */
 static int set_option(struct target *t, const struct option *o, const char *value,
 		      const char **warning, struct err *e)
@@ -557,6 +594,8 @@ static int set_option(struct target *t, const struct option *o, const char *valu
 		return set_lines(value_of(t, o), o, value, e);
 	case OPT_REFERENCE:
 		return set_reference(value_of(t, o), o, value, e);
+	case OPT_BACKEND:
+		return set_backend(t, o, value, e);
 	case OPT_UNUSED:
 		*warning = o->note;
 		return 0;
@@ -618,7 +657,7 @@ void target_init(struct target *t, enum driver_id d)
 
 static bool owns_text(const struct option *o)
 {
-	return o->type == OPT_LINES || o->type == OPT_REFERENCE;
+	return o->type == OPT_LINES || o->type == OPT_REFERENCE || o->type == OPT_BACKEND;
 }
 
 void target_fini(struct target *t)
@@ -626,8 +665,10 @@ void target_fini(struct target *t)
 	for (const struct option *o = driver_rows[t->driver].options; o->key; o++)
 		if (owns_text(o))
 			free(*(char **)value_of(t, o));
-	if (t->driver == DRIVER_NYDUS)
-		free(t->nydus.backend_config);
+	if (t->driver == DRIVER_NYDUS) {
+		secret_freep(&t->nydus.backend_key_id);
+		secret_freep(&t->nydus.backend_key_secret);
+	}
 	free(t->tag_template);
 	free(t->cache_tag);
 	memset(t, 0, sizeof(*t));
@@ -639,8 +680,10 @@ void target_copy(struct target *to, const struct target *from)
 	for (const struct option *o = driver_rows[from->driver].options; o->key; o++)
 		if (owns_text(o))
 			*(char **)value_of(to, o) = mem_strdup(*(char *const *)value_in(from, o));
-	if (from->driver == DRIVER_NYDUS)
-		to->nydus.backend_config = mem_strdup(from->nydus.backend_config);
+	if (from->driver == DRIVER_NYDUS) {
+		to->nydus.backend_key_id = secret_dup(from->nydus.backend_key_id);
+		to->nydus.backend_key_secret = secret_dup(from->nydus.backend_key_secret);
+	}
 	to->tag_template = mem_strdup(from->tag_template);
 	to->cache_tag = mem_strdup(from->cache_tag);
 }
@@ -671,6 +714,7 @@ static const char *option_text(const struct target *t, const struct option *o, c
 		return "";
 	case OPT_LINES:
 	case OPT_REFERENCE:
+	case OPT_BACKEND:
 		return *(char *const *)value_in(t, o) ? *(char *const *)value_in(t, o) : "";
 	default:
 		return "";
@@ -731,8 +775,38 @@ static int check_zstdchunked(const struct zstdchunked_options *o, struct err *e)
 	return 0;
 }
 
+static int check_backend(const struct nydus_options *o, struct err *e)
+{
+	struct storage s;
+
+	if (o->backend == NYDUS_REGISTRY)
+		return o->backend_config
+			       ? err_set(e, ERR_INVALID, "backend_config without backend_type")
+			       : 0;
+	if (!o->backend_config)
+		return err_set(e, ERR_INVALID, "backend_type %s needs backend_config",
+			       storage_kind_name(o->backend));
+	if (o->oci_ref)
+		return err_set(e, ERR_INVALID,
+			       "oci_ref contradicts backend_type %s: its readers want the source's "
+			       "layers, which are in the registry",
+			       storage_kind_name(o->backend));
+	if (o->chunk_dict_ref)
+		return err_set(e, ERR_INVALID,
+			       "chunk_dict_ref contradicts backend_type %s: the dictionary's blobs "
+			       "are in the registry",
+			       storage_kind_name(o->backend));
+	if (storage_open(&s, o->backend, o->backend_config, o->backend_key_id,
+			 o->backend_key_secret, e) < 0)
+		return err_wrap(e, "backend_config");
+	storage_fini(&s);
+	return 0;
+}
+
 static int check_nydus(const struct nydus_options *o, struct err *e)
 {
+	if (check_backend(o, e) < 0)
+		return -1;
 	if (o->batch_size && o->batch_size < 0x1000)
 		return err_set(e, ERR_INVALID, "batch_size: %llu is below 4096 (0 is off)",
 			       (unsigned long long)o->batch_size);

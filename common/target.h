@@ -13,16 +13,17 @@
 
 #include "common/digest.h"
 #include "common/imageref.h"
+#include "common/storage.h"
 
 struct err;
 struct json;
+struct secret;
 
 enum driver_id { DRIVER_ESTARGZ, DRIVER_ZSTDCHUNKED, DRIVER_NYDUS, DRIVERS };
 
 enum zstd_dialect { DIALECT_CONTAINERD, DIALECT_PODMAN, DIALECT_BOTH };
 /* With `dialect: both` one blob serves two targets: both/containerd and both/podman. */
 enum nydus_compressor { NYDUS_NONE, NYDUS_LZ4, NYDUS_ZSTD };
-enum nydus_backend { NYDUS_REGISTRY, NYDUS_LOCALFS, NYDUS_S3, NYDUS_OSS };
 
 struct estargz_options {
 	uint64_t chunk_size;	 /* bytes; default 4 MiB */
@@ -51,9 +52,9 @@ struct nydus_options {
 	char *chunk_dict_ref;
 	bool oci_ref, with_referrer, docker2oci, merge_manifest, backend_force_push;
 	enum nydus_backend backend;
-	char *backend_config;  /* JSON, or NULL; may hold secrets: never logged, not in canonical
-				  options */
-	int compression_level; /* zstd; default 3 */
+	char *backend_config; /* where the blobs go: storage.h's JSON without the key; or NULL */
+	struct secret *backend_key_id, *backend_key_secret; /* never in a request, key or text */
+	int compression_level;				    /* zstd; default 3 */
 };
 
 struct target {
@@ -112,8 +113,8 @@ int target_template_check(const char *template, struct err *e);
 bool target_tag_matches(const char *template, const char *tag);
 
 /* {driver, tag, options{...}} both ways, for the request record; overwrite, upstream and cache_tag
- * where set. backend_config is left out: it may hold secrets, and the worker's own configuration
- * has it. */
+ * where set.  An access key of backend_config is left out: the worker's own configuration has it.
+ */
 struct json *target_to_json(const struct target *t);
 int target_from_json(struct target *t, const struct json *j, const char *at, struct err *e);
 

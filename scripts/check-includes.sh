@@ -17,6 +17,8 @@ str -> clock
 str clock buf log metrics -> digest secret json stream imageref
 digest -> stream imageref
 secret digest json stream imageref -> target rules config
+secret json -> storage
+storage -> target
 target -> rules
 rules target -> config
 config -> startup
@@ -36,6 +38,8 @@ pool -> out
 json digest -> oci
 http oci config -> registry
 blob_at out codec tar oci rafs_blake3 -> rafs
+blob_at out http target storage secret -> backend
+backend -> convert verify taskproc accelctl
 blob_at oci tar out codec rafs target -> drivers
 drivers registry -> blobat
 tar -> limits

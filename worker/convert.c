@@ -23,6 +23,7 @@
 #include "common/scope.h"
 #include "common/str.h"
 #include "common/stream.h"
+#include "worker/backend/backend.h"
 #include "worker/blobat.h"
 #include "worker/cache.h"
 #include "worker/cachetag.h"
@@ -64,8 +65,9 @@ struct column {			     /* one target */
 	struct target pinned;	     /* with its chunk dictionary by digest; or not set */
 	const struct driver *drv;
 	struct target_result *result;
-	bool active;	     /* still worked on */
-	struct cache *cache; /* its cache_tag's, else the job's; or NULL */
+	bool active;		 /* still worked on */
+	struct cache *cache;	 /* its cache_tag's, else the job's; or NULL */
+	struct backend *backend; /* where its blobs go; NULL: the registry */
 	char identity[IDENTITY];
 	char options[17];
 	struct part *part; /* per image */
@@ -334,13 +336,25 @@ static void upload_away(void *dest)
 	upload_freep(&u);
 }
 
-static int io_create(void *arg, const struct out_ops **ops, void **dest, struct err *e)
+static struct backend *backend_of(struct conv *c, const struct target *t)
+{
+	for (size_t i = 0; i < c->n_columns; i++)
+		if (c->column[i].target == t)
+			return c->column[i].backend;
+	return NULL;
+}
+
+static int io_create(void *arg, const struct target *t, const struct out_ops **ops, void **dest,
+		     struct err *e)
 {
 	static const struct out_ops to_registry = {
 		.write = upload_out, .commit = upload_done, .abort = upload_away};
 	struct conv *c = arg;
+	struct backend *b = backend_of(c, t);
 	struct upload *u = NULL;
 
+	if (b)
+		return backend_create(b, ops, dest, e);
 	if (upload_open(&u, c->registry, c->job->source.repository, e) < 0)
 		return -1;
 	*ops = &to_registry;
@@ -486,6 +500,9 @@ static int start_column(struct conv *c, struct column *k, struct err *e)
 	if (k->drv->identity(t, k->identity, sizeof(k->identity)) < 0)
 		return err_set(e, ERR_BUG, "driver %s: its options are too long", k->drv->name);
 	target_options_hash(t, c->job->platforms ? c->job->platforms : "", k->options);
+	if (backend_wanted(t) &&
+	    (backend_prepare(t, e) < 0 || backend_open(&k->backend, c->job->http, t, e) < 0))
+		return -1;
 	return look_at_target(c, k, e);
 }
 
@@ -603,13 +620,17 @@ static int take_over(struct conv *c, struct column *k, const struct place *at,
 {
 	struct part *p = &k->part[at->image];
 	struct blobat_registry blob;
+	struct blobat_backend other;
 	int r;
 
 	result_copy(&p->result[at->layer], result);
 	descriptor_copy(&p->done[at->layer], stored);
 	blobat_registry_init(&blob, c->registry, c->job->source.repository, stored);
-	r = k->drv->layer_cached(p->im, in, stored, &p->result[at->layer], &blob.at, e);
+	blobat_backend_init(&other, k->backend, &stored->digest, stored->size);
+	r = k->drv->layer_cached(p->im, in, stored, &p->result[at->layer],
+				 k->backend ? &other.at : &blob.at, e);
 	blobat_registry_fini(&blob);
+	blobat_backend_fini(&other);
 	if (r == 0) { /* the driver may have given the annotations another face */
 		annotations_copy(&p->done[at->layer].annotations,
 				 &p->result[at->layer].annotations);
@@ -705,9 +726,26 @@ static enum cached mount_cached(struct conv *c, const struct item *it, const str
 	return CACHED_WRONG;
 }
 
+/* A backend is everybody's: there too, only who can see the source blob gets what was made of it.
+ */
+static enum cached look_in_backend(struct conv *c, struct backend *b, const struct item *it,
+				   const struct cache_entry *x)
+{
+	struct err e = {0};
+	uint64_t size = 0;
+	int r;
+
+	if (blob_exists(c->registry, c->job->source.repository, &it->from->digest, &size, &e) != 1)
+		return CACHED_UNUSABLE;
+	r = backend_find(b, &x->stored.digest, &size, &e);
+	if (r < 0)
+		return CACHED_UNUSABLE;
+	return r == 1 && size == x->stored.size ? CACHED_HERE : CACHED_WRONG;
+}
+
 /* The entry is believed once the registry says that the blob is here.  One that is here already
  * tells nobody anything new. */
-static enum cached look_for_cached(struct conv *c, const struct item *it,
+static enum cached look_for_cached(struct conv *c, const struct column *k, const struct item *it,
 				   const struct cache_entry *x)
 {
 	struct err e = {0};
@@ -716,6 +754,8 @@ static enum cached look_for_cached(struct conv *c, const struct item *it,
 
 	if (!digest_is_set(&x->stored.digest))
 		return x->result.absent ? CACHED_HERE : CACHED_WRONG;
+	if (k->backend)
+		return look_in_backend(c, k->backend, it, x);
 	r = blob_exists(c->registry, c->job->source.repository, &x->stored.digest, &size, &e);
 	if (r == 0)
 		return mount_cached(c, it, x);
@@ -766,7 +806,7 @@ static int from_cache(struct conv *c, struct column *k, const struct item *it)
 
 		if (!get_or_lease(c, cache, key, it, &x))
 			return 0;
-		is = look_for_cached(c, it, &x);
+		is = look_for_cached(c, k, it, &x);
 		if (is == CACHED_HERE &&
 		    fill_places(c, k, it, CODEC_NONE, NULL, &x.stored, &x.result, &e) < 0)
 			is = e.class == CLASS_FINAL ? CACHED_WRONG : CACHED_UNUSABLE;
@@ -840,7 +880,10 @@ static void open_caches(struct conv *c)
 	for (size_t i = 0; i < c->n_columns; i++) {
 		struct column *k = &c->column[i];
 
-		k->cache = k->target->cache_tag ? open_tag(c, k->target->cache_tag) : c->job->cache;
+		/* A cache_tag's manifest lists blobs of the registry: a backend's are not there. */
+		k->cache = k->target->cache_tag && !backend_wanted(k->target)
+				   ? open_tag(c, k->target->cache_tag)
+				   : c->job->cache;
 	}
 }
 
@@ -1388,6 +1431,9 @@ static int open_pool(struct conv *c, struct err *e)
 		layers = c->n_items;
 	base = (uint64_t)o.buffer_bytes *
 	       (layers * targets + (2 * o.threads > 16 ? 16 : 2 * o.threads));
+	for (size_t i = 0; i < c->n_columns; i++)
+		if (c->column[i].active && c->column[i].backend)
+			base += layers * backend_held_bytes(c->column[i].backend);
 	c->limits = mem_array(c->source.n, sizeof(*c->limits));
 	for (size_t i = 0; i < c->source.n; i++)
 		limits_init(&c->limits[i], c->job->max_image_size, c->job->memory, base,
@@ -1524,6 +1570,7 @@ static void conv_fini(struct conv *c)
 		for (size_t m = 0; k->part && m < c->source.n; m++)
 			part_fini(k, &k->part[m], c->source.image[m].manifest.n_layers);
 		free(k->part);
+		backend_freep(&k->backend);
 		buf_fini(&k->index_text);
 		for (size_t m = 0; m < k->push.n; m++)
 			free(k->push.m[m].data);

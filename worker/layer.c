@@ -171,7 +171,7 @@ static int open_out(struct layer_job *j, struct run *r, struct err *e)
 	if (drv->out_opts)
 		drv->out_opts(r->l, &o);
 	c->run = r;
-	if (j->io->create(j->io->arg, &c->ops, &c->dest, e) < 0) {
+	if (j->io->create(j->io->arg, r->t->target, &c->ops, &c->dest, e) < 0) {
 		free(c);
 		return err_wrap(e, "start upload");
 	}

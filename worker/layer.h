@@ -23,8 +23,9 @@ struct source;
 /* Where layers come from and blobs go: a registry, or files in tests and `layer pack`. */
 struct layer_io {
 	int (*open)(void *arg, struct source **body, const struct descriptor *from, struct err *e);
-	/* A new destination for one blob; ops say how it is written. */
-	int (*create)(void *arg, const struct out_ops **ops, void **dest, struct err *e);
+	/* A new destination for one blob of that target; ops say how it is written. */
+	int (*create)(void *arg, const struct target *t, const struct out_ops **ops, void **dest,
+		      struct err *e);
 	void *arg;
 };
 

@@ -4,7 +4,8 @@
  * Larger documents travel as numbered parts and are put together again, up to 512 KiB.  Every
  * packet is an object with a string `t`.  The words (down: from the supervisor; up: from the task
  * process): down  start   {id, epoch, attempt, event_age_ms, cpus, memory, max_image_size, verify,
- * timeout_ms, request, sources[]} cancel  {why: cancel | release | timeout}      lost {} reply {n,
+ * timeout_ms, request, backends[], sources[]} cancel  {why: cancel | release | timeout}      lost
+ * {} reply {n,
  * ...}                               the answer to an ask up    progress{text}          pause
  * {host, ms}      metrics {d: [[name, [label...], value]...]} ask     {n, what: ticket | publish |
  * moved | cache_get | cache_put | cache_lease, ...} unlock  {target} result  {class, code, reason,

@@ -8,6 +8,7 @@
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -59,7 +60,7 @@ static int limits(const struct sandbox *s, struct err *e)
 		return -1;
 	/* The log may go to a file that was opened for us; then writing must stay possible. */
 	if (!regular(STDOUT_FILENO) && !regular(STDERR_FILENO) &&
-	    limit(RLIMIT_FSIZE, 0, "fsize", e) < 0)
+	    limit(RLIMIT_FSIZE, s->n_folders ? s->file_bytes : 0, "fsize", e) < 0)
 		return -1;
 	/* A sanitizer's shadow memory takes terabytes of address space. */
 	if (!SANITIZED && limit(RLIMIT_AS, 2 * s->memory + (256u << 20), "as", e) < 0)
@@ -77,8 +78,12 @@ static int limits(const struct sandbox *s, struct err *e)
 	 LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |                            \
 	 LANDLOCK_ACCESS_FS_MAKE_SYM)
 
-/* Reading below `path` is allowed; a path that is not there is nothing to allow. */
-static void allow(int rules, const char *path)
+#define WRITE_BELOW                                                                                \
+	(READ_FILE | READ_DIR | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG |      \
+	 LANDLOCK_ACCESS_FS_REMOVE_FILE)
+
+/* Access below `path`; a path that is not there is nothing to allow. */
+static void allow_as(int rules, const char *path, uint64_t folder_access)
 {
 	scoped_fd int fd = path ? open(path, O_PATH | O_CLOEXEC) : -1;
 	struct landlock_path_beneath_attr a = {.parent_fd = fd};
@@ -86,8 +91,13 @@ static void allow(int rules, const char *path)
 
 	if (fd < 0 || fstat(fd, &s) < 0)
 		return;
-	a.allowed_access = READ_FILE | (S_ISDIR(s.st_mode) ? READ_DIR : 0);
+	a.allowed_access = S_ISDIR(s.st_mode) ? folder_access : READ_FILE;
 	syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &a, 0);
+}
+
+static void allow(int rules, const char *path)
+{
+	allow_as(rules, path, READ_FILE | READ_DIR);
 }
 
 /* What resolving a name, checking a certificate and counting CPUs read, and nothing that holds a
@@ -132,7 +142,7 @@ static void allow_needed(int rules, const struct settings *s)
 }
 
 /* false: this kernel has no Landlock. */
-static bool landlock(const struct settings *s, struct err *e, int *rc)
+static bool landlock(const struct sandbox *box, const struct settings *s, struct err *e, int *rc)
 {
 	struct landlock_ruleset_attr a = {.handled_access_fs = ALL_FS};
 	scoped_fd int rules = (int)syscall(SYS_landlock_create_ruleset, &a, sizeof(a), 0);
@@ -141,6 +151,8 @@ static bool landlock(const struct settings *s, struct err *e, int *rc)
 	if (rules < 0)
 		return false;
 	allow_needed(rules, s);
+	for (size_t i = 0; i < box->n_folders; i++)
+		allow_as(rules, box->folder[i], WRITE_BELOW);
 	if (syscall(SYS_landlock_restrict_self, rules, 0) < 0)
 		*rc = err_errno(e, errno, "landlock");
 	return true;
@@ -186,6 +198,13 @@ static int seccomp(struct err *e)
 }
 #endif
 
+void sandbox_fini(struct sandbox *s)
+{
+	for (size_t i = 0; i < s->n_folders; i++)
+		free(s->folder[i]);
+	s->n_folders = 0;
+}
+
 int sandbox_enter(const struct sandbox *s, const struct settings *files_of, const char **missing,
 		  struct err *e)
 {
@@ -202,7 +221,7 @@ int sandbox_enter(const struct sandbox *s, const struct settings *files_of, cons
 		return err_errno(e, errno, "no_new_privs");
 	if (SANITIZED)
 		return 0; /* it reads /proc and its symbolizer, and clones with ptrace at the end */
-	if (!landlock(files_of, e, &rc))
+	if (!landlock(s, files_of, e, &rc))
 		*missing = "landlock";
 	if (rc < 0)
 		return -1;

@@ -590,6 +590,46 @@ static struct json *sources_json(const struct settings *c, const struct task_req
 	return list;
 }
 
+/* This worker's own key to what a request's target names; NULL: its configuration has no such
+ * backend, and then the task process gets none. */
+static const struct target *backend_here(const struct settings *c, const struct target *t)
+{
+	const struct target *found = NULL;
+
+	for (size_t i = 0; i < c->rules.n; i++)
+		for (size_t k = 0; k < c->rules.rule[i].n_targets; k++) {
+			const struct target *x = &c->rules.rule[i].targets[k];
+
+			if (x->driver != DRIVER_NYDUS || x->nydus.backend != t->nydus.backend ||
+			    !str_eq(x->nydus.backend_config, t->nydus.backend_config))
+				continue;
+			if (!found || (!found->nydus.backend_key_id && x->nydus.backend_key_id))
+				found = x;
+		}
+	return found;
+}
+
+/* The backends that a request names: one for each target, null where none is needed or known. */
+static struct json *backends_json(const struct settings *c, const struct task_request *r)
+{
+	struct json *list = json_new_array();
+
+	for (size_t i = 0; i < r->n_targets; i++) {
+		const struct target *t = &r->targets[i], *own = NULL;
+		struct json *j = NULL;
+
+		if (t->driver == DRIVER_NYDUS && t->nydus.backend != NYDUS_REGISTRY)
+			own = backend_here(c, t);
+		if (own) {
+			j = json_new_object();
+			set_secret(j, "access_key_id", own->nydus.backend_key_id);
+			set_secret(j, "access_key_secret", own->nydus.backend_key_secret);
+		}
+		json_append(list, j);
+	}
+	return list;
+}
+
 static uint32_t threads_for(const struct supervisor *v)
 {
 	uint32_t share = v->threads / (v->busy ? v->busy : 1);
@@ -615,6 +655,7 @@ static struct json *start_json(struct supervisor *v, struct slot *s, const char 
 	json_set_int(j, "timeout_ms", (int64_t)v->settings->worker.task_timeout_ms);
 	json_set_int(j, "must_publish", s->request.moves >= MOVES_MAX);
 	json_set(j, "request", r);
+	json_set(j, "backends", backends_json(v->settings, &s->request));
 	json_set(j, "sources", sources_json(v->settings, &s->request, kept(s)->login));
 	return j;
 }

@@ -24,6 +24,7 @@
 #include "common/startup.h"
 #include "common/str.h"
 #include "common/task.h"
+#include "worker/backend/backend.h"
 #include "worker/cache.h"
 #include "worker/convert.h"
 #include "worker/packet.h"
@@ -408,6 +409,31 @@ static int read_sources(struct settings *s, const struct json *start, struct err
 	return 0;
 }
 
+/* backends[i]: the key to what the request's target i names, from this worker's configuration.
+ * What it does not have is not used, whoever asks: a request could name any folder. */
+static int read_backends(struct proc *p, const struct json *start, struct err *e)
+{
+	struct json *list;
+
+	if (json_array(start, "backends", "start", &list, e) < 0)
+		return -1;
+	for (size_t i = 0; i < p->request.n_targets; i++) {
+		struct target *t = &p->request.targets[i];
+		const struct json *j = json_at(list, i);
+
+		if (!backend_wanted(t))
+			continue;
+		if (!j)
+			return err_class(e, ERR_DENIED, CLASS_WAIT,
+					 "no backend_type %s with this backend_config here",
+					 storage_kind_name(t->nydus.backend));
+		if (opt_secret(j, "access_key_id", &t->nydus.backend_key_id, e) < 0 ||
+		    opt_secret(j, "access_key_secret", &t->nydus.backend_key_secret, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int read_start(struct proc *p, const struct json *start, uint64_t *cpu_seconds,
 		      struct err *e)
 {
@@ -427,7 +453,7 @@ static int read_start(struct proc *p, const struct json *start, uint64_t *cpu_se
 		return -1;
 	str_copy(p->id, sizeof(p->id), id);
 	p->settings = settings_default();
-	if (read_sources(p->settings, start, e) < 0)
+	if (read_sources(p->settings, start, e) < 0 || read_backends(p, start, e) < 0)
 		return -1;
 	snprintf(p->request_id, sizeof(p->request_id), "accel-%s", p->id);
 	p->job = (struct convert_job){
@@ -518,10 +544,30 @@ static void hear(struct proc *p, struct packet_reader *reader)
 	stop(p, ERR_CANCELLED);
 }
 
+/* The folders of localfs backends: made now, and the only ones that stay writable. */
+static int prepare_backends(struct proc *p, struct sandbox *box, struct err *e)
+{
+	for (size_t i = 0; i < p->request.n_targets; i++) {
+		const struct target *t = &p->request.targets[i];
+
+		if (!backend_wanted(t) || t->nydus.backend != NYDUS_LOCALFS)
+			continue;
+		if (backend_prepare(t, e) < 0)
+			return -1;
+		if (box->n_folders == SANDBOX_FOLDERS)
+			return err_set(e, ERR_LIMIT, "more than %d localfs backends in one task",
+				       SANDBOX_FOLDERS);
+		box->folder[box->n_folders++] = backend_folder(t);
+	}
+	/* A blob is never larger than what it was made of by more than its tables. */
+	box->file_bytes = 2 * p->job.max_image_size;
+	return 0;
+}
+
 static int begin(struct proc *p, struct packet_reader *reader, struct err *e)
 {
 	scoped(json_freep) struct json *start = NULL;
-	struct sandbox box = {0};
+	scoped(sandbox_fini) struct sandbox box = {0};
 	const char *missing;
 
 	if (packet_read(reader, PACKET_FD, &start, e) != 1 ||
@@ -531,6 +577,8 @@ static int begin(struct proc *p, struct packet_reader *reader, struct err *e)
 		return -1;
 	box.memory = p->job.memory;
 	log_bind_task(p->id);
+	if (prepare_backends(p, &box, e) < 0)
+		return -1;
 	if (sandbox_enter(&box, p->settings, &missing, e) < 0)
 		return err_wrap(e, "sandbox");
 	if (missing)

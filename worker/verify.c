@@ -12,6 +12,7 @@
 #include "common/scope.h"
 #include "common/str.h"
 #include "common/stream.h"
+#include "worker/backend/backend.h"
 #include "worker/blobat.h"
 #include "worker/drivers/driver.h"
 #include "worker/drivers/nydus.h"
@@ -24,6 +25,7 @@ struct check {
 	const struct imageref *to, *from;
 	const struct verify_ops *ops;
 	struct verify_report *report;
+	struct backend *backend; /* of this image's blobs; NULL: the registry */
 	char platform[136];
 	size_t layer;
 	const struct manifest *image;	/* the converted one that is looked at */
@@ -34,6 +36,26 @@ struct layer_at { /* a layer, with the others of its image */
 	struct blobat_registry blob;
 	struct check *check;
 };
+
+/* A converted blob, wherever it is. */
+struct stored {
+	struct blobat_registry registry;
+	struct blobat_backend backend;
+	struct blob_at *at;
+};
+
+static void stored_init(struct stored *s, const struct check *c, const struct descriptor *d)
+{
+	blobat_registry_init(&s->registry, c->reg, c->to->repository, d);
+	blobat_backend_init(&s->backend, c->backend, &d->digest, d->size);
+	s->at = c->backend ? &s->backend.at : &s->registry.at;
+}
+
+static void stored_fini(struct stored *s)
+{
+	blobat_registry_fini(&s->registry);
+	blobat_backend_fini(&s->backend);
+}
 
 static void problem(struct check *c, const char *path, const char *what)
 {
@@ -138,12 +160,15 @@ static int read_format(struct check *c, const struct driver *drv, const struct d
 		       struct listing *l, struct err *e)
 {
 	struct layer_at at = {.check = c};
+	struct blobat_backend elsewhere;
 	int r;
 
 	blobat_registry_init(&at.blob, c->reg, c->to->repository, d);
 	at.blob.at.other = other_layer;
-	r = drv->check(&at.blob.at, d, listing_piece, l, e);
+	blobat_backend_init(&elsewhere, c->backend, &d->digest, d->size);
+	r = drv->check(c->backend ? &elsewhere.at : &at.blob.at, d, listing_piece, l, e);
 	blobat_registry_fini(&at.blob);
+	blobat_backend_fini(&elsewhere);
 	return r < 0 ? err_wrap(e, "%s", drv->name) : listing_end(l, e);
 }
 
@@ -160,16 +185,16 @@ static int compare_ref(struct check *c, const struct descriptor *from, const str
 {
 	scoped(source_freep) struct source *body = NULL;
 	const struct codec_opts o = {0};
-	struct blobat_registry at;
+	struct stored s;
 	int r = blob_source(&body, c->reg, c->from->repository, from, e);
 
 	if (r == 0)
 		r = codec_unpack(&body, CODEC_GZIP, &o, e);
 	if (r < 0)
 		return finding(c, (err_wrap(e, "source layer"), e));
-	blobat_registry_init(&at, c->reg, c->to->repository, to);
-	r = rafs_check_ref(&at.at, &body, &from->digest, e);
-	blobat_registry_fini(&at);
+	stored_init(&s, c, to);
+	r = rafs_check_ref(s.at, &body, &from->digest, e);
+	stored_fini(&s);
 	if (r < 0)
 		return finding(c, e);
 	c->report->layers++;
@@ -277,11 +302,11 @@ static int check_bootstrap(struct check *c, const struct resolved_image *to, siz
 			  e);
 
 	for (size_t i = 0; i < n && r == 0; i++) {
-		struct blobat_registry at;
+		struct stored s;
 
-		blobat_registry_init(&at, c->reg, c->to->repository, &to->manifest.layers[i]);
-		r = rafs_layer_read(&layers[i], &at.at, e);
-		blobat_registry_fini(&at);
+		stored_init(&s, c, &to->manifest.layers[i]);
+		r = rafs_layer_read(&layers[i], s.at, e);
+		stored_fini(&s);
 		if (r == 0 && rafs_layer_is_ref(&layers[i]))
 			rafs_layer_name_ref(&layers[i], NULL, &to->manifest.layers[i].digest,
 					    to->manifest.layers[i].size);
@@ -318,17 +343,13 @@ static int compare_layers(struct check *c, const struct resolved_image *from,
 	return 0;
 }
 
-static int compare_images(struct check *c, const struct resolved_image *from,
-			  const struct resolved_image *to, struct err *e)
+static int compare_blobs(struct check *c, const struct resolved_image *from,
+			 const struct resolved_image *to, struct err *e)
 {
 	size_t all = to->manifest.n_layers, n = all;
 	char what[160];
 	int r;
 
-	platform_text(&to->config.platform, c->platform);
-	c->layer = 0;
-	c->report->platforms++;
-	compare_configs(c, from, to);
 	while (n && is_bootstrap(&to->manifest.layers[n - 1]))
 		n--;
 	while (n > from->manifest.n_layers && of_dictionary(&to->manifest.layers[n - 1]))
@@ -351,6 +372,114 @@ static int compare_images(struct check *c, const struct resolved_image *from,
 	}
 	free(c->other);
 	return r;
+}
+
+/* ---- blobs that are not in the registry */
+size_t verify_backend_blobs(const struct manifest *m, struct digest **blobs)
+{
+	const char *s = annotations_get(&m->annotations, NYDUS_BACKEND_BLOBS);
+	size_t n = 0;
+
+	*blobs = NULL;
+	if (!s || m->n_layers != 1 || !is_bootstrap(&m->layers[0]))
+		return 0;
+	*blobs = mem_array(MANIFEST_MAX_LAYERS, sizeof(**blobs));
+	while (*s && n < MANIFEST_MAX_LAYERS) {
+		size_t len = strcspn(s, ",");
+
+		if (digest_parse_n(&(*blobs)[n++], s, len, NULL) < 0)
+			return 0;
+		s += len + (s[len] == ',');
+	}
+	return n;
+}
+
+/* 1: the first of the backends that has it. */
+static int find_blob(struct check *c, const struct digest *d, uint64_t *size, struct err *e)
+{
+	for (size_t i = 0; i < c->ops->n_backends; i++) {
+		int r = c->backend && c->backend != c->ops->backend[i]
+				? 0
+				: backend_find(c->ops->backend[i], d, size, e);
+
+		if (r == 1)
+			c->backend = c->ops->backend[i];
+		if (r != 0)
+			return r;
+	}
+	return 0;
+}
+
+static int list_blobs(struct check *c, const struct digest *blob, size_t n, struct manifest *to,
+		      struct err *e)
+{
+	char text[DIGEST_TEXT], what[DIGEST_TEXT + 64];
+
+	for (size_t i = 0; i < n; i++) {
+		struct descriptor *d = manifest_add_layer(to);
+		int r = find_blob(c, &blob[i], &d->size, e);
+
+		if (r < 0)
+			return -1;
+		if (r == 0) {
+			c->layer = i + 1;
+			snprintf(what, sizeof(what), "its blob %s is not in %s",
+				 digest_text(&blob[i], text),
+				 c->backend ? backend_name(c->backend) : "any backend of --config");
+			problem(c, "", what);
+			return 0;
+		}
+		d->digest = blob[i];
+		str_copy(d->media_type, sizeof(d->media_type), NYDUS_BLOB_TYPE);
+		annotations_set(&d->annotations, NYDUS_BLOB, "true");
+	}
+	return 1;
+}
+
+/* The image as it would be in the registry: its blobs, then the bootstrap. */
+static int compare_elsewhere(struct check *c, const struct resolved_image *from,
+			     const struct resolved_image *to, const struct digest *blob, size_t n,
+			     struct err *e)
+{
+	scoped_free struct digest *ids = mem_array(n + 1, sizeof(*ids));
+	struct resolved_image view = *to;
+	int r;
+
+	if (!c->ops->n_backends)
+		return err_set(
+			e, ERR_UNSUPPORTED,
+			"its %zu blobs are in a storage backend: name it with --config FILE, "
+			"whose rules have its backend_type and backend_config",
+			n);
+	memset(&view.manifest, 0, sizeof(view.manifest));
+	manifest_init(&view.manifest);
+	r = list_blobs(c, blob, n, &view.manifest, e);
+	if (r == 1) {
+		descriptor_copy(manifest_add_layer(&view.manifest), &to->manifest.layers[0]);
+		memcpy(ids, blob, n * sizeof(*ids));
+		view.config.n_diff_ids = n;
+		if (to->config.n_diff_ids == 1)
+			ids[view.config.n_diff_ids++] = to->config.diff_ids[0];
+		view.config.diff_ids = ids; /* view is never freed as a whole */
+		r = compare_blobs(c, from, &view, e);
+	}
+	manifest_fini(&view.manifest);
+	c->backend = NULL;
+	return r < 0 ? -1 : 0;
+}
+
+static int compare_images(struct check *c, const struct resolved_image *from,
+			  const struct resolved_image *to, struct err *e)
+{
+	scoped_free struct digest *blob = NULL;
+	size_t n;
+
+	platform_text(&to->config.platform, c->platform);
+	c->layer = 0;
+	c->report->platforms++;
+	compare_configs(c, from, to);
+	n = verify_backend_blobs(&to->manifest, &blob);
+	return n ? compare_elsewhere(c, from, to, blob, n, e) : compare_blobs(c, from, to, e);
 }
 
 /* ---- which source image each converted one came from */

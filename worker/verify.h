@@ -12,7 +12,9 @@
 #include "common/imageref.h"
 
 struct err;
+struct backend;
 struct descriptor;
+struct manifest;
 struct registry;
 
 struct verify_ops {
@@ -22,6 +24,9 @@ struct verify_ops {
 	void (*layer)(void *arg, const char *platform, size_t layer, size_t layers, size_t entries,
 		      const char *format);
 	void *arg;
+	/* Where the blobs of images that keep them outside the registry may be. */
+	struct backend *const *backend;
+	size_t n_backends;
 };
 struct verify_report {
 	size_t platforms, layers, entries, problems;
@@ -34,5 +39,8 @@ int verify_image(struct registry *reg, const struct imageref *converted,
 
 /* "eStargz", "zstd:chunked", "Nydus", "plain": by a layer's annotations. */
 const char *verify_format(const struct descriptor *d);
+/* The blobs that a manifest keeps in a storage backend, lowest layer first, in a new array; 0 for
+ * all other images. */
+size_t verify_backend_blobs(const struct manifest *m, struct digest **blobs);
 
 #endif

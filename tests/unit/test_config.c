@@ -354,7 +354,13 @@ static void what_is_not_built_is_an_error_that_says_so(void **state)
 		"encryption is not built");
 	refused("converter: {driver: {type: nydus, config: {backend_type: oss}}, rules: "
 		"[{tag_suffix: -n}]}\n",
-		"storage backends are not built");
+		"backend_type oss needs backend_config");
+	refused("converter: {driver: {type: nydus, config: {backend_type: s3, backend_config: "
+		"{bucket_name: b, regoin: r}}}, rules: [{tag_suffix: -n}]}\n",
+		"did you mean region?");
+	refused("converter: {driver: {type: nydus, config: {backend_type: localfs, "
+		"backend_config: {dir: [a]}}}, rules: [{tag_suffix: -n}]}\n",
+		"backend_config.dir: expected text, found a list");
 }
 
 static void bad_yaml_is_told_with_line_and_column(void **state)

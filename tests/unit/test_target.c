@@ -13,6 +13,7 @@
 #include "common/err.h"
 #include "common/json.h"
 #include "common/mem.h"
+#include "common/secret.h"
 #include "common/target.h"
 
 #define HEX64 "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -157,8 +158,6 @@ static void what_is_not_built_says_so(void **state)
 	refused(&t, "fs_version", "7", ERR_INVALID, "one of 6");
 	refused(&t, "encrypt_recipients", "jwe:key.pem", ERR_UNSUPPORTED,
 		"encryption is not built");
-	refused(&t, "backend_type", "oss", ERR_UNSUPPORTED, "storage backends are not built");
-	refused(&t, "backend_config", "{}", ERR_UNSUPPORTED, "storage backends are not built");
 	refused(&t, "compressor", "gzip", ERR_UNSUPPORTED, "gzip");
 	refused(&t, "chunk_dict_ref", "h.x/UPPER:1", ERR_INVALID, "option chunk_dict_ref: ");
 	set(&t, "encrypt_recipients", "");
@@ -169,6 +168,49 @@ static void what_is_not_built_says_so(void **state)
 		"{driver: zstdchunked, tag: \"{tag}-zst\", config: {dialect: both/containerd}} and "
 		"{driver: zstdchunked, tag: \"{tag}-zst-podman\", config: {dialect: both/podman}}");
 	target_fini(&t);
+}
+
+static void a_backend_is_named_without_its_key(void **state)
+{
+	static const char config[] = "{\"bucket_name\":\"b\",\"region\":\"r\",\"access_key_id\":"
+				     "\"AKID\",\"access_key_secret\":\"hunter2\"}";
+	struct buf b = BUF_INIT(4096);
+	struct target t, back, copy;
+	struct json *j;
+	struct err e = {0};
+
+	target_init(&t, DRIVER_NYDUS);
+	t.tag_template = mem_strdup("{tag}-n");
+	set(&t, "backend_config", config);
+	assert_int_equal(target_check(&t, &e), -1);
+	assert_non_null(strstr(e.text, "without backend_type"));
+	set(&t, "backend_type", "s3");
+	set(&t, "backend_force_push", "true");
+	assert_int_equal(target_check(&t, &e), 0);
+	options_are(&t, "backend_config={\"bucket_name\":\"b\",\"region\":\"r\"}\n"
+			"backend_type=s3\n");
+	j = target_to_json(&t);
+	assert_int_equal(json_write(j, JSON_SORTED, &b, &e), 0);
+	assert_null(strstr(b.data, "hunter2"));
+	assert_null(strstr(b.data, "AKID"));
+	assert_int_equal(target_from_json(&back, j, "", &e), 0);
+	assert_string_equal(back.nydus.backend_config, t.nydus.backend_config);
+	assert_true(back.nydus.backend_force_push);
+	assert_null(back.nydus.backend_key_secret);
+	target_copy(&copy, &t);
+	assert_true(secret_eq(copy.nydus.backend_key_secret, "hunter2", 7));
+	set(&copy, "backend_config", "");
+	assert_null(copy.nydus.backend_key_secret);
+	assert_int_equal(target_check(&copy, &e), -1);
+	assert_non_null(strstr(e.text, "backend_type s3 needs backend_config"));
+	set(&t, "oci_ref", "true");
+	assert_int_equal(target_check(&t, &e), -1);
+	assert_non_null(strstr(e.text, "oci_ref contradicts backend_type"));
+	json_freep(&j);
+	buf_fini(&b);
+	target_fini(&t);
+	target_fini(&back);
+	target_fini(&copy);
 }
 
 static void secrets_in_a_refused_option_are_not_quoted(void **state)
@@ -597,6 +639,7 @@ int main(void)
 		cmocka_unit_test(bools_are_those_of_go),
 		cmocka_unit_test(sizes_have_ranges),
 		cmocka_unit_test(what_is_not_built_says_so),
+		cmocka_unit_test(a_backend_is_named_without_its_key),
 		cmocka_unit_test(secrets_in_a_refused_option_are_not_quoted),
 		cmocka_unit_test(an_unknown_option_gets_a_suggestion),
 		cmocka_unit_test(ignored_options_warn),

@@ -61,20 +61,27 @@ static int identity(const struct target *t, char *text, size_t n)
 	const struct nydus_options *o = &t->nydus;
 	const char *prefetch = o->prefetch_patterns ? o->prefetch_patterns : "";
 	const char *dict = o->chunk_dict_ref ? strrchr(o->chunk_dict_ref, '@') : NULL;
-	char hex[DIGEST_TEXT];
+	char hex[DIGEST_TEXT], where[DIGEST_TEXT + 16] = "";
 	struct digest d;
 
 	if (o->chunk_dict_ref && !dict)
 		return -1; /* convert.c names it by digest before it asks */
+	/* The bytes are the same wherever they go, but a blob that one backend has another lacks.
+	 */
+	if (o->backend != NYDUS_REGISTRY) {
+		digest_of(&d, DIGEST_SHA256, o->backend_config, strlen(o->backend_config));
+		snprintf(where, sizeof(where), " %s=%.16s", storage_kind_name(o->backend),
+			 digest_hex(&d, hex));
+	}
 	digest_of(&d, DIGEST_SHA256, prefetch, strlen(prefetch));
-	return snprintf(text, n,
-			"nydus/%" PRIu32 " chunk_size=%" PRIu64
-			" compressor=%d level=%d batch_size=%" PRIu64
-			" sha256=%d prefetch=%s%s%s%s",
-			target_format_version(DRIVER_NYDUS), o->chunk_size, o->compressor,
-			o->compressor == NYDUS_ZSTD ? o->compression_level : 0, o->batch_size,
-			o->sha256, *prefetch ? digest_hex(&d, hex) : "",
-			o->oci_ref ? " oci_ref" : "", dict ? " dict=" : "", dict ? dict + 1 : "");
+	return snprintf(
+		text, n,
+		"nydus/%" PRIu32 " chunk_size=%" PRIu64
+		" compressor=%d level=%d batch_size=%" PRIu64 " sha256=%d prefetch=%s%s%s%s%s",
+		target_format_version(DRIVER_NYDUS), o->chunk_size, o->compressor,
+		o->compressor == NYDUS_ZSTD ? o->compression_level : 0, o->batch_size, o->sha256,
+		*prefetch ? digest_hex(&d, hex) : "", o->oci_ref ? " oci_ref" : "",
+		dict ? " dict=" : "", dict ? dict + 1 : "", where);
 }
 
 static struct encode_as encoding(const struct target *t)
@@ -128,8 +135,6 @@ static int image_open(struct drv_image **to, const struct target *t, const struc
 	const struct nydus_dict *dict = NULL;
 	struct drv_image *im;
 
-	if (t->nydus.backend != NYDUS_REGISTRY)
-		return err_set(e, ERR_UNSUPPORTED, "backend_type other than registry is not built");
 	if (open_dictionary(&t->nydus, blobs, &dict, e) < 0)
 		return -1;
 	im = mem_zalloc(sizeof(*im));
@@ -467,6 +472,25 @@ static int bring_extra(struct drv_image *im, const struct extra *x, struct err *
 	return 0;
 }
 
+/* The blobs are elsewhere: the bootstrap is the only layer, and the history begins anew, as
+ * upstream has it.  Which blobs, in the order of the source's layers, is for `accelctl check`. */
+static void set_bootstrap_alone(const struct drv_image *im, struct manifest *to,
+				struct imageconfig *cfg, const struct descriptor *done, size_t n,
+				struct descriptor *bootstrap, const struct digest *diff_id)
+{
+	scoped(buf_fini) struct buf list = BUF_INIT(n * (DIGEST_TEXT + 1) + 1);
+	const struct extra none = {.n = 0};
+	char text[DIGEST_TEXT];
+
+	annotations_set(&bootstrap->annotations, NYDUS_UNCOMPRESSED, digest_text(diff_id, text));
+	set_layers(im, to, NULL, NULL, 0, &none, bootstrap);
+	for (size_t i = 0; i < n; i++)
+		buf_addf(&list, NULL, "%s%s", i ? "," : "", digest_text(&done[i].digest, text));
+	annotations_set(&to->annotations, NYDUS_BACKEND_BLOBS, list.data);
+	imageconfig_set_diff_ids(cfg, diff_id, 1);
+	imageconfig_drop_history(cfg);
+}
+
 static int finish(struct drv_image *im, const struct descriptor *done, const struct layer_result *r,
 		  size_t n, struct manifest *to, struct imageconfig *cfg, struct err *e)
 {
@@ -493,14 +517,18 @@ static int finish(struct drv_image *im, const struct descriptor *done, const str
 		 is_oci(to->media_type) ? MT_OCI_LAYER_GZIP : MT_DOCKER_LAYER_GZIP);
 	annotations_set(&bootstrap.annotations, NYDUS_BOOTSTRAP, "true");
 	annotations_set(&bootstrap.annotations, NYDUS_FS_VERSION, "6");
-	set_layers(im, to, done, r, n, &x, &bootstrap);
+	if (o->backend != NYDUS_REGISTRY) {
+		set_bootstrap_alone(im, to, cfg, done, n, &bootstrap, &bootstrap_id);
+	} else {
+		set_layers(im, to, done, r, n, &x, &bootstrap);
+		for (size_t i = 0; i < n; i++)
+			diff_ids[i] = r[i].diff_id;
+		for (size_t i = 0; i < x.n; i++)
+			diff_ids[n + i] = x.layer[i]->digest;
+		diff_ids[n + x.n] = bootstrap_id;
+		imageconfig_set_diff_ids(cfg, diff_ids, n + x.n + 1);
+	}
 	descriptor_fini(&bootstrap);
-	for (size_t i = 0; i < n; i++)
-		diff_ids[i] = r[i].diff_id;
-	for (size_t i = 0; i < x.n; i++)
-		diff_ids[n + i] = x.layer[i]->digest;
-	diff_ids[n + x.n] = bootstrap_id;
-	imageconfig_set_diff_ids(cfg, diff_ids, n + x.n + 1);
 	imageconfig_drop_legacy_image(cfg);
 	for (size_t i = 0; i < x.n; i++)
 		imageconfig_add_history(cfg, false, "Nydus Converter", "Nydus Chunk Dictionary",

@@ -13,5 +13,9 @@
 #define NYDUS_EMPTY_LAYER "containerd.io/snapshot/nydus-empty-layer"
 #define NYDUS_REF "containerd.io/snapshot/nydus-ref"
 #define NYDUS_DICTIONARY "io.acceld.chunk-dictionary" /* ours: the layer is one of that image */
+#define NYDUS_UNCOMPRESSED                                                                         \
+	"containerd.io/uncompressed" /* of a bootstrap whose blobs are elsewhere */
+/* Ours, on a manifest: its blobs in a storage backend, lowest layer first, commas between them. */
+#define NYDUS_BACKEND_BLOBS "io.acceld.nydus.blobs"
 
 #endif

@@ -131,6 +131,11 @@ void imageconfig_add_history(struct imageconfig *c, bool first, const char *crea
 	json_set(c->json, "history", list);
 }
 
+void imageconfig_drop_history(struct imageconfig *c)
+{
+	json_del(c->json, "history");
+}
+
 void imageconfig_drop_legacy_image(struct imageconfig *c)
 {
 	static const char *const in[] = {"config", "container_config"};

@@ -24,6 +24,7 @@ void imageconfig_set_diff_ids(struct imageconfig *c, const struct digest *d, siz
 /* Appended, or put first; any of the texts may be NULL. */
 void imageconfig_add_history(struct imageconfig *c, bool first, const char *created_by,
 			     const char *comment, bool empty_layer);
+void imageconfig_drop_history(struct imageconfig *c);
 /* diff_ids changed: the legacy `Image` keys of config and container_config name another image. */
 void imageconfig_drop_legacy_image(struct imageconfig *c);
 int imageconfig_write(const struct imageconfig *c, struct buf *to, struct err *e);
