@@ -8,7 +8,7 @@ run=(libevent-2.1-7 libevent-openssl-2.1-7 libevent-pthreads-2.1-7 libhiredis0.1
 build=(gcc libc6-dev make pkg-config libevent-dev libhiredis-dev libcurl4-openssl-dev libjson-c-dev libyaml-dev libssl-dev
 	libzstd-dev zlib1g-dev libdeflate-dev liblz4-dev libisal-dev)
 test=(clang clang-format clang-tidy libclang-rt-14-dev cppcheck shellcheck libcmocka-dev redis-server docker-registry skopeo
-	buildah umoci containerd runc stargz-snapshotter fuse3 jq python3 zstd lz4 golang-go
+	buildah umoci containerd runc stargz-snapshotter fuse3 jq python3 python3-yaml python3-jsonschema zstd lz4 golang-go
 	golang-github-containerd-stargz-snapshotter-dev erofs-utils strace spin mandoc systemd debootstrap openssl curl attr procps iproute2 git apache2-utils bc docker.io)
 demo=(docker-registry skopeo umoci curl apache2-utils bc)
 packages=()

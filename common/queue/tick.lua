@@ -39,8 +39,8 @@ if now >= grace then
       leave_running(id, f[2], f[3])
       call('HINCRBY', rec, 'exp', 1)
       local wk = string.match(f[12] or '', '^[%w%._:-]+$') or '?'
-      add_attempt(id, string.format('{"epoch":%s,"worker":"%s","outcome":"lost","code":"system",' ..
-        '"reason":"worker lost","duration_ms":%.0f}', f[11], wk, math.max(0, now - tonumber(f[13] or now))))
+      add_attempt(id, string.format('{"epoch":%s,"worker":"%s","outcome":"lost","reason_code":"system",' ..
+        '"reason":"worker lost","ms":%.0f}', f[11], wk, math.max(0, now - tonumber(f[13] or now))))
       if f[7] and not f[8] then
         call('HSET', rec, 'code', 'cancelled')
         put_text(id, 'e', 'cancelled')
