@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/env.h"
 #include "common/err.h"
 #include "common/mem.h"
 #include "common/scope.h"
@@ -67,6 +68,19 @@ struct secret *secret_from_file(const char *path, struct err *e)
 	secret_wipe(p, MAX + 1);
 	free(p);
 	return s;
+}
+
+struct secret *secret_from_config(const char *path, struct err *e)
+{
+	const char *folder = env_get("CREDENTIALS_DIRECTORY");
+
+	if (folder && !strchr(path, '/')) {
+		scoped_free char *below = mem_printf("%s/%s", folder, path);
+
+		if (access(below, R_OK) == 0)
+			return secret_from_file(below, e);
+	}
+	return secret_from_file(path, e);
 }
 
 struct secret *secret_dup(const struct secret *s)

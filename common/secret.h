@@ -12,6 +12,9 @@ struct secret;
 struct secret *secret_new(const char *value, size_t n);
 /* At most 64 KiB; one trailing newline (LF or CRLF) is cut. */
 struct secret *secret_from_file(const char *path, struct err *e);
+/* The same for a file that a configuration names: a name without a slash is looked for among
+ * systemd's credentials first. */
+struct secret *secret_from_config(const char *path, struct err *e);
 struct secret *secret_dup(const struct secret *s); /* NULL gives NULL */
 void secret_freep(struct secret **s);		   /* wipes */
 const char *secret_value(const struct secret *s);  /* NUL-terminated; borrowed; for the wire only */

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "common/buf.h"
-#include "common/env.h"
 #include "common/err.h"
 #include "common/mem.h"
 #include "common/scope.h"
@@ -543,22 +542,6 @@ static int set_secret(struct secret **to, struct secret *value, struct err *e)
 	return 0;
 }
 
-/* A name without a slash is looked up among systemd's credentials first. */
-static struct secret *secret_file(const char *path, struct err *e)
-{
-	const char *folder = env_get("CREDENTIALS_DIRECTORY");
-	struct secret *s;
-
-	if (folder && !strchr(path, '/')) {
-		scoped_free char *below = mem_printf("%s/%s", folder, path);
-
-		if (access(below, R_OK) == 0)
-			return secret_from_file(below, e);
-	}
-	s = secret_from_file(path, e);
-	return s;
-}
-
 /* "user:password" in base64, as docker's config.json has it.  A newline at the end (of `echo`
  * without -n) is cut. */
 static int set_auth(struct source_settings *s, const char *text, struct err *e)
@@ -590,7 +573,7 @@ out:
 
 static int set_from_file(const struct key *k, void *base, const char *path, struct err *e)
 {
-	scoped(secret_freep) struct secret *s = secret_file(path, e);
+	scoped(secret_freep) struct secret *s = secret_from_config(path, e);
 
 	if (!s)
 		return -1;

@@ -91,7 +91,7 @@ static int take_secret(struct secret **to, const struct key *k, const char *valu
 	if (*to)
 		return err_set(e, ERR_INVALID,
 			       "access_key_secret and access_key_secret_file: keep one");
-	*to = k->use == USE_FILE ? secret_from_file(value, e) : secret_new(value, strlen(value));
+	*to = k->use == USE_FILE ? secret_from_config(value, e) : secret_new(value, strlen(value));
 	return *to ? 0 : err_wrap(e, "%s", k->name);
 }
 

@@ -427,6 +427,9 @@ static int read_backends(struct proc *p, const struct json *start, struct err *e
 			return err_class(e, ERR_DENIED, CLASS_WAIT,
 					 "no backend_type %s with this backend_config here",
 					 storage_kind_name(t->nydus.backend));
+		if (t->nydus.backend != NYDUS_LOCALFS && !json_get(j, "access_key_id"))
+			return err_class(e, ERR_DENIED, CLASS_WAIT,
+					 "no access_key_id for this backend_config here");
 		if (opt_secret(j, "access_key_id", &t->nydus.backend_key_id, e) < 0 ||
 		    opt_secret(j, "access_key_secret", &t->nydus.backend_key_secret, e) < 0)
 			return -1;

@@ -19,6 +19,7 @@ A rule: {"method": M, "path": REGEX, "after": N, "times": N, ...}; the regex is 
 requests that match pass, then `times` (default: all) are hit.
   status N, code TEXT   that answer, the body read        reset N       reads N bytes of the body, then RST
   drop_answer true      does it, then closes              error_in_200  200 with <Error> in it (copies, completions)
+  delay S               before the answer                 answer TEXT   200 and that body
 """
 import argparse, base64, calendar, email.utils, hashlib, hmac, json, re, socket, struct, sys, threading, time
 import urllib.parse, uuid
@@ -161,6 +162,7 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.read(min(size, hit["reset"]))
             return self.cut()
         body = self.rfile.read(size) if size else b""
+        time.sleep(hit.get("delay", 0))
         try:
             if "status" in hit:
                 raise Refused(hit["status"], hit.get("code", "InternalError"), self.headers.get("Authorization"))
@@ -168,6 +170,8 @@ class Handler(BaseHTTPRequestHandler):
                 raise Refused(403, "AccessDenied", "anonymous")
             self.oss = self.headers["Authorization"].startswith("OSS ")
             (check_oss if self.oss else check_v4)(self, body)
+            if "answer" in hit:
+                return self.answer(200, hit["answer"].encode())
             if "error_in_200" in hit:
                 return self.xml(200, "<Error><Code>InternalError</Code></Error>")
             if hit.get("drop_answer"):

@@ -271,8 +271,8 @@ static void xml_text(const char *p, size_t n, const char *name, char *to, size_t
 	to[len] = '\0';
 }
 
-/* What the store calls its error: "SignatureDoesNotMatch".  Letters and digits alone are quoted:
- * an answer may repeat what was sent. */
+/* What the store calls its error: "SignatureDoesNotMatch".  Anything but one word is not quoted: an
+ * answer may repeat what was sent. */
 static const char *error_code(const struct http_response *r, char code[64])
 {
 	size_t n;
@@ -281,8 +281,10 @@ static const char *error_code(const struct http_response *r, char code[64])
 	xml_text(p, n, "Code", code, 64);
 	for (char *c = code; *c; c++)
 		if (!(*c >= 'a' && *c <= 'z') && !(*c >= 'A' && *c <= 'Z') &&
-		    !(*c >= '0' && *c <= '9'))
-			*c = '?';
+		    !(*c >= '0' && *c <= '9')) {
+			code[0] = '\0';
+			break;
+		}
 	return code;
 }
 
