@@ -154,6 +154,7 @@ nightly: all
 	$(MAKE) VARIANT=fault all
 	tests/integration/outages 60
 	tests/integration/chaos 100
+	tests/integration/chaos 100 - acceld
 	tests/integration/runs-again 10
 	tests/integration/late-put 20
 	tests/integration/late-put 70
