@@ -13,12 +13,15 @@
 #include "common/err.h"
 #include "common/fault.h"
 #include "common/json.h"
+#include "common/loop.h"
 #include "common/mem.h"
 #include "common/redis.h"
 #include "common/scope.h"
 #include "common/str.h"
 
 enum {
+	BATCH = 32, /* enqueues in one call: 1 ms of Redis at most */
+	BATCH_BYTES = 64 << 10,
 	LOCK_MS = 60 * 1000,
 	OWN_S = 7 * 24 * 3600,
 	DAY_S = 24 * 3600,
@@ -36,10 +39,24 @@ enum {
 
 static const char event_log[] = REDIS_PREFIX "ev", wake_list[] = REDIS_PREFIX "wake";
 
+struct op;
+
+/* Requests of this turn of the loop, which one call of the script will carry. */
+struct batch {
+	struct resp_args args; /* of the requests alone */
+	struct op *op[BATCH];
+	size_t n;
+};
+
 struct queue {
 	struct redis *redis;
 	const struct settings *settings;
+	struct batch *batch; /* or NULL */
+	struct loop_later *flush;
 };
+
+static void flush_batch(void *arg);
+static void batch_cancelled(struct batch **b);
 
 struct queue *queue_new(struct redis *r, const struct settings *s)
 {
@@ -47,11 +64,17 @@ struct queue *queue_new(struct redis *r, const struct settings *s)
 
 	q->redis = r;
 	q->settings = s;
+	q->flush = loop_later(redis_loop(r), flush_batch, q);
 	return q;
 }
 
 void queue_freep(struct queue **q)
 {
+	if (!*q)
+		return;
+	while ((*q)->batch) /* a callback may begin another */
+		batch_cancelled(&(*q)->batch);
+	loop_later_freep(&(*q)->flush);
 	free(*q);
 	*q = NULL;
 }
@@ -63,37 +86,24 @@ void queue_settings(struct queue *q, const struct settings *s)
 
 /* ---- arguments */
 
-struct args {
-	char **v;
-	size_t *lens;
-	size_t n, cap, lens_cap;
-};
-
-static void put_n(struct args *a, const char *p, size_t n)
+static void put(struct resp_args *a, const char *s)
 {
-	size_t at = a->n;
-
-	mem_grow(a->v, at, a->cap);
-	mem_grow(a->lens, at, a->lens_cap);
-	a->v[a->n] = mem_strndup(p, n);
-	a->lens[a->n++] = n;
+	resp_arg(a, s ? s : "", s ? strlen(s) : 0);
 }
 
-static void put(struct args *a, const char *s)
+static void put_u(struct resp_args *a, uint64_t v)
 {
-	put_n(a, s ? s : "", s ? strlen(s) : 0);
-}
+	char text[24], *p = text + sizeof(text);
 
-static void put_u(struct args *a, uint64_t v)
-{
-	char text[24];
-
-	put_n(a, text, (size_t)snprintf(text, sizeof(text), "%llu", (unsigned long long)v));
+	do
+		*--p = (char)('0' + v % 10);
+	while (v /= 10);
+	resp_arg(a, p, (size_t)(text + sizeof(text) - p));
 }
 
 /* Into a field of the hash or a line of a list: bounded, and without what could lie on a terminal.
  */
-static void put_clean(struct args *a, const char *s, size_t max)
+static void put_clean(struct resp_args *a, const char *s, size_t max)
 {
 	char text[REASON + 1];
 
@@ -102,16 +112,8 @@ static void put_clean(struct args *a, const char *s, size_t max)
 	put(a, text);
 }
 
-static void args_fini(struct args *a)
-{
-	for (size_t i = 0; i < a->n; i++)
-		free(a->v[i]);
-	free(a->v);
-	free(a->lens);
-}
-
 /* Registries and groups are names from outside: in keys and fields a long one is a hash. */
-static void put_name(struct args *a, const char *name)
+static void put_name(struct resp_args *a, const char *name)
 {
 	char hex[DIGEST_TEXT];
 	struct digest d;
@@ -121,10 +123,10 @@ static void put_name(struct args *a, const char *name)
 		return;
 	}
 	digest_of(&d, DIGEST_SHA256, name, strlen(name));
-	put_n(a, digest_hex(&d, hex), 32);
+	resp_arg(a, digest_hex(&d, hex), 32);
 }
 
-static void put_hash(struct args *a, const char *reference)
+static void put_hash(struct resp_args *a, const char *reference)
 {
 	char hex[DIGEST_TEXT];
 	struct digest d;
@@ -134,7 +136,7 @@ static void put_hash(struct args *a, const char *reference)
 }
 
 /* "sha256:<hex>" -> <hex>; anything else -> "" */
-static void put_digest(struct args *a, const char *text)
+static void put_digest(struct resp_args *a, const char *text)
 {
 	char hex[DIGEST_TEXT];
 	struct digest d;
@@ -142,7 +144,7 @@ static void put_digest(struct args *a, const char *text)
 	put(a, text && digest_parse(&d, text, NULL) == 0 ? digest_hex(&d, hex) : "");
 }
 
-static void put_retention(struct args *a, const struct settings *s)
+static void put_retention(struct resp_args *a, const struct settings *s)
 {
 	put_u(a, s->queue.keep_finished);
 	put_u(a, s->queue.keep_finished_ms);
@@ -190,6 +192,7 @@ static const struct err *strange(struct err *e, const char *script, const struct
 /* What an operation remembers until its reply: whom to call, and what the answer is about. */
 struct op {
 	void *arg;
+	struct queue *queue; /* NULL: event log and hints, on their own connection */
 	struct redis *redis;
 	union {
 		void (*enqueue)(const struct enqueue_result *, const struct err *, void *);
@@ -209,6 +212,7 @@ struct op {
 			       const struct err *, void *);
 		void (*hint)(bool, const struct err *, void *);
 	} on;
+	char id[TASK_ID]; /* enqueue */
 	/* heartbeat */
 	size_t n;
 	/* list */
@@ -225,11 +229,12 @@ struct op {
 	char after[48];
 };
 
-static struct op *op_new(struct redis *r, void *arg)
+static struct op *op_new(struct queue *q, void *arg)
 {
 	struct op *o = mem_zalloc(sizeof(*o));
 
-	o->redis = r;
+	o->queue = q;
+	o->redis = q ? q->redis : NULL;
 	o->arg = arg;
 	buf_init(&o->findings, FSCK_BYTES);
 	return o;
@@ -252,15 +257,17 @@ static void op_freep(struct op **po)
 	*po = NULL;
 }
 
-static void run(struct redis *r, const char *script, struct args *a, redis_fn *on, struct op *o)
+/* What was enqueued before comes before. */
+static void run(const char *script, struct resp_args *a, redis_fn *on, struct op *o)
 {
-	redis_script(r, script, 0, a->n, (const char *const *)a->v, a->lens, on, o);
-	args_fini(a);
+	flush_batch(o->queue);
+	redis_script_args(o->redis, script, 0, a, on, o);
 }
 
 /* ---- enqueue */
 
-static void on_enqueue(const struct reply *r, const struct err *e, void *arg)
+/* A word, or a word and what belongs to it. */
+static void enqueued(struct op *o, const struct reply *r)
 {
 	static const struct {
 		const char *word;
@@ -270,38 +277,117 @@ static void on_enqueue(const struct reply *r, const struct err *e, void *arg)
 		     {"FULL", ENQUEUE_FULL},
 		     {"FULLG", ENQUEUE_GROUP_FULL},
 		     {"ECHO", ENQUEUE_ECHO}};
-	scoped(op_freep) struct op *o = arg;
+	const char *word = r->kind == REPLY_STR ? r->str : text_at(r, 0), *id = text_at(r, 1);
 	struct enqueue_result res = {0};
 	struct err bad;
 
-	if (e) {
-		o->on.enqueue(NULL, e, o->arg);
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (!str_eq(words[i].word, word))
+			continue;
+		res.outcome = words[i].outcome;
+		str_copy(res.id, sizeof(res.id), id ? id : "");
+		if (res.outcome == ENQUEUED)
+			memcpy(res.id, o->id, TASK_ID);
+		o->on.enqueue(&res, NULL, o->arg);
 		return;
 	}
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-		if (is(r, words[i].word)) {
-			res.outcome = words[i].outcome;
-			str_copy(res.id, sizeof(res.id), text_at(r, 1) ? text_at(r, 1) : "");
-			o->on.enqueue(&res, NULL, o->arg);
-			return;
-		}
-	o->on.enqueue(NULL, strange(&bad, "enqueue", r), o->arg);
+	if (str_eq(word, "ERR"))
+		err_set(&bad, ERR_BUG, "Redis: %.200s", id ? id : "");
+	else
+		strange(&bad, "enqueue", r);
+	o->on.enqueue(NULL, &bad, o->arg);
+}
+
+static void batch_freep(struct batch **b)
+{
+	if (*b)
+		resp_args_fini(&(*b)->args);
+	free(*b);
+	*b = NULL;
+}
+
+static void on_batch(const struct reply *r, const struct err *e, void *arg)
+{
+	scoped(batch_freep) struct batch *b = arg;
+	struct err bad;
+
+	if (!e && (r->kind != REPLY_ARRAY || r->n != b->n))
+		e = strange(&bad, "enqueue", r);
+	for (size_t i = 0; i < b->n; i++) {
+		scoped(op_freep) struct op *o = b->op[i];
+
+		if (e)
+			o->on.enqueue(NULL, e, o->arg);
+		else
+			enqueued(o, r->element[i]);
+	}
+}
+
+static void batch_cancelled(struct batch **b)
+{
+	struct batch *taken = take_ptr(*b);
+	struct err e;
+
+	err_set(&e, ERR_CANCELLED, "the queue was given up");
+	on_batch(NULL, &e, taken);
+}
+
+static void flush_batch(void *arg)
+{
+	struct queue *q = arg;
+	struct batch *b = q->batch;
+	struct resp_args a = RESP_ARGS_INIT;
+
+	if (!b)
+		return;
+	q->batch = NULL;
+	put_u(&a, q->settings->queue.max_open);
+	put_u(&a, q->settings->queue.max_group);
+	put_u(&a, q->settings->queue.max_attempts);
+	put_u(&a, q->settings->queue.deadline_ms);
+	buf_add(&a.b, b->args.b.data, b->args.b.len, NULL);
+	a.n += b->args.n;
+	resp_args_fini(&b->args);
+	redis_script_args(q->redis, "enqueue", 0, &a, on_batch, b);
+}
+
+static struct batch *batch_of(struct queue *q)
+{
+	if (!q->batch) {
+		q->batch = mem_zalloc(sizeof(*q->batch));
+		resp_args_init(&q->batch->args);
+		loop_later_want(q->flush);
+	}
+	return q->batch;
 }
 
 static void fail_enqueue(struct queue *q, const struct err *why, struct op *o);
+
+static void put_target_hashes(struct resp_args *a, const struct task_request *rq)
+{
+	char text[IMAGEREF_TEXT];
+	struct imageref to;
+	size_t n = 0;
+
+	for (size_t i = 0; i < rq->n_targets; i++)
+		n += target_ref(&rq->targets[i], &rq->source, &to, NULL) == 0;
+	put_u(a, n);
+	for (size_t i = 0; i < rq->n_targets; i++)
+		if (target_ref(&rq->targets[i], &rq->source, &to, NULL) == 0)
+			put_hash(a, imageref_text(&to, text));
+}
 
 void queue_enqueue(struct queue *q, const struct enqueue *c,
 		   void (*on)(const struct enqueue_result *r, const struct err *e, void *arg),
 		   void *arg)
 {
 	const struct task_request *rq = c->request;
-	const struct settings *s = q->settings;
-	struct op *o = op_new(q->redis, arg);
-	struct args a = {0};
+	struct op *o = op_new(q, arg);
+	struct resp_args *a;
+	struct batch *b;
 	struct buf request;
-	struct imageref to;
 	struct err e;
-	char dedup[65], tenant[256], group[512], text[IMAGEREF_TEXT];
+	char dedup[65], tenant[256], group[512];
 
 	o->on.enqueue = on;
 	buf_init(&request, 16 << 10);
@@ -319,26 +405,25 @@ void queue_enqueue(struct queue *q, const struct enqueue *c,
 	}
 	imageref_tenant(&rq->source, tenant);
 	snprintf(group, sizeof(group), "%s|%s", tenant, rq->source.host);
-	put(&a, c->id);
-	put(&a, dedup);
-	put_name(&a, group);
-	put_name(&a, rq->source.host);
-	put_u(&a, c->band);
-	put_n(&a, request.data, request.len);
-	put_u(&a, s->queue.max_open);
-	put_u(&a, s->queue.max_group);
-	put_u(&a, c->delay_ms);
-	put_u(&a, s->queue.max_attempts);
-	put_u(&a, c->fresh_ms);
-	put_u(&a, s->queue.deadline_ms);
-	put(&a, c->parent);
-	put_digest(&a, c->event_digest);
-	put(&a, digest_is_set(&rq->source.digest) ? "0" : "1");
-	for (size_t i = 0; i < rq->n_targets; i++)
-		if (target_ref(&rq->targets[i], &rq->source, &to, NULL) == 0)
-			put_hash(&a, imageref_text(&to, text));
+	str_copy(o->id, sizeof(o->id), c->id);
+	b = batch_of(q);
+	b->op[b->n++] = o;
+	a = &b->args;
+	put(a, c->id);
+	put(a, dedup);
+	put_name(a, group);
+	put_name(a, rq->source.host);
+	put_u(a, c->band);
+	resp_arg(a, request.data, request.len);
+	put_u(a, c->delay_ms);
+	put_u(a, c->fresh_ms);
+	put(a, c->parent);
+	put_digest(a, c->event_digest);
+	put(a, digest_is_set(&rq->source.digest) ? "0" : "1");
+	put_target_hashes(a, rq);
 	buf_fini(&request);
-	run(q->redis, "enqueue", &a, on_enqueue, o);
+	if (b->n == BATCH || a->b.len >= BATCH_BYTES)
+		flush_batch(q);
 }
 
 /* A call that cannot be made: told like any other answer, never inside the call.  PING carries it.
@@ -406,14 +491,14 @@ static void on_claim(const struct reply *r, const struct err *e, void *arg)
 void queue_claim(struct queue *q, const char *worker, const char nonce[QUEUE_NONCE],
 		 void (*on)(const struct claimed *c, const struct err *e, void *arg), void *arg)
 {
-	struct op *o = op_new(q->redis, arg);
-	struct args a = {0};
+	struct op *o = op_new(q, arg);
+	struct resp_args a = RESP_ARGS_INIT;
 
 	o->on.claim = on;
 	put_clean(&a, worker, FIELD);
-	put_n(&a, nonce, strnlen(nonce, QUEUE_NONCE - 1));
+	resp_arg(&a, nonce, strnlen(nonce, QUEUE_NONCE - 1));
 	put_u(&a, q->settings->queue.lease_ms);
-	run(q->redis, "claim", &a, on_claim, o);
+	run("claim", &a, on_claim, o);
 }
 
 /* ---- heartbeat */
@@ -443,8 +528,8 @@ void queue_heartbeat(struct queue *q, const struct heartbeat *b, size_t n,
 		     void (*on)(const enum beat *b, size_t n, const struct err *e, void *arg),
 		     void *arg)
 {
-	struct op *o = op_new(q->redis, arg);
-	struct args a = {0};
+	struct op *o = op_new(q, arg);
+	struct resp_args a = RESP_ARGS_INIT;
 
 	o->on.heartbeat = on;
 	o->n = n;
@@ -454,7 +539,7 @@ void queue_heartbeat(struct queue *q, const struct heartbeat *b, size_t n,
 		put(&a, b[i].nonce);
 		put_clean(&a, b[i].progress, FIELD);
 	}
-	run(q->redis, "heartbeat", &a, on_heartbeat, o);
+	run("heartbeat", &a, on_heartbeat, o);
 }
 
 /* ---- finish */
@@ -484,8 +569,8 @@ void queue_finish(struct queue *q, const struct finish *f,
 {
 	static const char *const words[] = {"done",    "failed", "cancelled", "retry",
 					    "release", "wait",	 "crashed"};
-	struct op *o = op_new(q->redis, arg);
-	struct args a = {0};
+	struct op *o = op_new(q, arg);
+	struct resp_args a = RESP_ARGS_INIT;
 	size_t n = f->result_json ? strlen(f->result_json) : 0;
 
 	o->on.finish = on;
@@ -506,7 +591,7 @@ void queue_finish(struct queue *q, const struct finish *f,
 	put(&a, n > RESULT_BYTES ? "{\"truncated\":true}" : f->result_json);
 	put_u(&a, q->settings->queue.max_crash);
 	put_retention(&a, q->settings);
-	run(q->redis, "finish", &a, on_finish, o);
+	run("finish", &a, on_finish, o);
 }
 
 /* ---- publishing */
@@ -533,15 +618,15 @@ static uint64_t published_s(const struct queue *q)
 void queue_ticket(struct queue *q, const char *id, const char *nonce, const char *target,
 		  void (*on)(uint64_t ticket, const struct err *e, void *arg), void *arg)
 {
-	struct op *o = op_new(q->redis, arg);
-	struct args a = {0};
+	struct op *o = op_new(q, arg);
+	struct resp_args a = RESP_ARGS_INIT;
 
 	o->on.ticket = on;
 	put(&a, id);
 	put(&a, nonce);
 	put_hash(&a, target);
 	put_u(&a, published_s(q));
-	run(q->redis, "ticket", &a, on_ticket, o);
+	run("ticket", &a, on_ticket, o);
 }
 
 static void on_publish(const struct reply *r, const struct err *e, void *arg)
@@ -580,8 +665,8 @@ static void on_publish(const struct reply *r, const struct err *e, void *arg)
 void queue_publish(struct queue *q, const struct publish *p,
 		   void (*on)(const struct published *p, const struct err *e, void *arg), void *arg)
 {
-	struct op *o = op_new(q->redis, arg);
-	struct args a = {0};
+	struct op *o = op_new(q, arg);
+	struct resp_args a = RESP_ARGS_INIT;
 
 	o->on.publish = on;
 	put(&a, p->id);
@@ -596,7 +681,7 @@ void queue_publish(struct queue *q, const struct publish *p,
 	for (size_t i = 0; i < p->n_digests; i++)
 		if (digest_parse(&(struct digest){0}, p->digests[i], NULL) == 0)
 			put_digest(&a, p->digests[i]);
-	run(q->redis, "publish", &a, on_publish, o);
+	run("publish", &a, on_publish, o);
 }
 
 static void on_plain(const struct reply *r, const struct err *e, void *arg)
@@ -609,13 +694,13 @@ static void on_plain(const struct reply *r, const struct err *e, void *arg)
 void queue_unlock(struct queue *q, const char nonce[QUEUE_NONCE], const char *target,
 		  void (*on)(const struct err *e, void *arg), void *arg)
 {
-	struct op *o = op_new(q->redis, arg);
-	struct args a = {0};
+	struct op *o = op_new(q, arg);
+	struct resp_args a = RESP_ARGS_INIT;
 
 	o->on.plain = on;
-	put_n(&a, nonce, strnlen(nonce, QUEUE_NONCE - 1));
+	resp_arg(&a, nonce, strnlen(nonce, QUEUE_NONCE - 1));
 	put_hash(&a, target);
-	run(q->redis, "unlock", &a, on_plain, o);
+	run("unlock", &a, on_plain, o);
 }
 
 /* ---- cancel, tick, pause */
@@ -642,12 +727,12 @@ static void on_cancel(const struct reply *r, const struct err *e, void *arg)
 void queue_cancel(struct queue *q, const char *id,
 		  void (*on)(enum cancel_outcome o, const struct err *e, void *arg), void *arg)
 {
-	struct op *o = op_new(q->redis, arg);
-	struct args a = {0};
+	struct op *o = op_new(q, arg);
+	struct resp_args a = RESP_ARGS_INIT;
 
 	o->on.cancel = on;
 	put_clean(&a, id, TASK_ID - 1);
-	run(q->redis, "cancel", &a, on_cancel, o);
+	run("cancel", &a, on_cancel, o);
 }
 
 static void on_tick(const struct reply *r, const struct err *e, void *arg)
@@ -671,8 +756,8 @@ void queue_tick(struct queue *q, void (*on)(const struct ticked *t, const struct
 		void *arg)
 {
 	const struct settings *s = q->settings;
-	struct op *o = op_new(q->redis, arg);
-	struct args a = {0};
+	struct op *o = op_new(q, arg);
+	struct resp_args a = RESP_ARGS_INIT;
 
 	o->on.tick = on;
 	put_u(&a, s->queue.lease_ms);
@@ -685,19 +770,19 @@ void queue_tick(struct queue *q, void (*on)(const struct ticked *t, const struct
 		put_u(&a, s->source[i].max_running ? s->source[i].max_running
 						   : s->queue.registry_limit);
 	}
-	run(q->redis, "tick", &a, on_tick, o);
+	run("tick", &a, on_tick, o);
 }
 
 void queue_pause_registry(struct queue *q, const char *registry, uint64_t ms,
 			  void (*on)(const struct err *e, void *arg), void *arg)
 {
-	struct op *o = op_new(q->redis, arg);
-	struct args a = {0};
+	struct op *o = op_new(q, arg);
+	struct resp_args a = RESP_ARGS_INIT;
 
 	o->on.plain = on;
 	put_name(&a, registry);
 	put_u(&a, ms == 0 ? 1 : ms > PAUSE_MAX_MS ? PAUSE_MAX_MS : ms);
-	run(q->redis, "pause", &a, on_plain, o);
+	run("pause", &a, on_plain, o);
 }
 
 /* ---- reading: the order of lib.lua's view */
@@ -830,12 +915,12 @@ static void on_get(const struct reply *r, const struct err *e, void *arg)
 void queue_get(struct queue *q, const char *id,
 	       void (*on)(const struct task *t, const struct err *e, void *arg), void *arg)
 {
-	struct op *o = op_new(q->redis, arg);
-	struct args a = {0};
+	struct op *o = op_new(q, arg);
+	struct resp_args a = RESP_ARGS_INIT;
 
 	o->on.get = on;
 	put_clean(&a, id, TASK_ID - 1);
-	run(q->redis, "get", &a, on_get, o);
+	run("get", &a, on_get, o);
 }
 
 static void ask_list(struct op *o);
@@ -876,7 +961,7 @@ static void on_list(const struct reply *r, const struct err *e, void *arg)
 
 static void ask_list(struct op *o)
 {
-	struct args a = {0};
+	struct resp_args a = RESP_ARGS_INIT;
 	uint64_t skip = o->offset > o->seen ? o->offset - o->seen : 0;
 
 	put_u(&a, o->rank);
@@ -886,7 +971,7 @@ static void ask_list(struct op *o)
 	put(&a, o->status);
 	put(&a, o->phase);
 	put(&a, o->source);
-	run(o->redis, "list", &a, on_list, o);
+	run("list", &a, on_list, o);
 }
 
 void queue_list(struct queue *q, const struct queue_filter *f,
@@ -894,7 +979,7 @@ void queue_list(struct queue *q, const struct queue_filter *f,
 			   void *arg),
 		void *arg)
 {
-	struct op *o = op_new(q->redis, arg);
+	struct op *o = op_new(q, arg);
 
 	o->on.list = on;
 	o->status = f->status && f->status[0] ? mem_strdup(f->status) : NULL;
@@ -928,11 +1013,11 @@ void queue_counts(struct queue *q,
 		  void (*on)(const struct queue_counts *c, const struct err *e, void *arg),
 		  void *arg)
 {
-	struct op *o = op_new(q->redis, arg);
-	struct args a = {0};
+	struct op *o = op_new(q, arg);
+	struct resp_args a = RESP_ARGS_INIT;
 
 	o->on.counts = on;
-	run(q->redis, "counts", &a, on_counts, o);
+	run("counts", &a, on_counts, o);
 }
 
 /* ---- fsck: page after page of one index after the other, then the sums */
@@ -969,20 +1054,20 @@ static void on_fsck(const struct reply *r, const struct err *e, void *arg)
 
 static void ask_fsck(struct op *o)
 {
-	struct args a = {0};
+	struct resp_args a = RESP_ARGS_INIT;
 
 	put(&a, fsck_indexes[o->index]);
 	put_u(&a, o->rank);
 	put_u(&a, FSCK_PAGE);
 	put(&a, o->flag ? "1" : "");
-	run(o->redis, "fsck", &a, on_fsck, o);
+	run("fsck", &a, on_fsck, o);
 }
 
 void queue_fsck(struct queue *q, bool repair,
 		void (*on)(const char *findings, size_t n, const struct err *e, void *arg),
 		void *arg)
 {
-	struct op *o = op_new(q->redis, arg);
+	struct op *o = op_new(q, arg);
 
 	o->on.fsck = on;
 	o->flag = repair;
@@ -1094,8 +1179,9 @@ void queue_events(struct redis *blocking, const char *after_id, uint64_t block_m
 			     void *arg),
 		  void *arg)
 {
-	struct op *o = op_new(blocking, arg);
+	struct op *o = op_new(NULL, arg);
 
+	o->redis = blocking;
 	o->on.events = on;
 	o->rank = block_ms;
 	str_copy(o->after, sizeof(o->after), after_id);
@@ -1119,9 +1205,10 @@ static void on_hint(const struct reply *r, const struct err *e, void *arg)
 void queue_wait_hint(struct redis *blocking, uint64_t ms,
 		     void (*on)(bool hint, const struct err *e, void *arg), void *arg)
 {
-	struct op *o = op_new(blocking, arg);
+	struct op *o = op_new(NULL, arg);
 	char seconds[32];
 
+	o->redis = blocking;
 	o->on.hint = on;
 	/* 0 would wait for ever, and a wait that never ends may miss a lost hint (queue.md §8) */
 	snprintf(seconds, sizeof(seconds), "%.3f", (double)(ms ? ms : 1) / 1000);

@@ -18,6 +18,8 @@ struct queue;
 #define QUEUE_NONCE 33 /* 32 hex digits and NUL */
 
 struct queue *queue_new(struct redis *r, const struct settings *s); /* borrows both */
+/* Enqueues that were not sent yet get ERR_CANCELLED.  The connection goes before or after it, but
+ * both before the loop runs again. */
 void queue_freep(struct queue **q);
 void queue_settings(struct queue *q, const struct settings *s); /* after a reload */
 
@@ -37,6 +39,8 @@ struct enqueue_result {
 	enum enqueue_outcome outcome;
 	char id[TASK_ID]; /* the one made, or joined */
 };
+/* Those of one turn of the loop go in one call of the script, at its end or before the next other
+ * operation; each is answered for itself. */
 void queue_enqueue(struct queue *q, const struct enqueue *c,
 		   void (*on)(const struct enqueue_result *r, const struct err *e, void *arg),
 		   void *arg);

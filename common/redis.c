@@ -48,9 +48,7 @@ struct call {
 	bool answered; /* told; only its place in line is left */
 	int script;    /* or -1 */
 	bool evaled;
-	size_t argc;
-	size_t *lens;
-	char **argv; /* all three in one block */
+	struct resp_args args;
 };
 TAILQ_HEAD(calls, call);
 
@@ -71,7 +69,7 @@ struct redis {
 	uint64_t shake_until_ms, lost_ms, stalled_ms, said_ms;
 	char said[1024];
 	struct err why; /* the last failure */
-	char sha[SCRIPTS][41];
+	struct resp_args evalsha[SCRIPTS], nothing;
 	unsigned depth;
 	bool dead;
 };
@@ -88,12 +86,19 @@ static void leave(struct redis *r)
 	secret_freep(&r->password);
 	free(r->name);
 	free(r->username);
+	for (int i = 0; i < SCRIPTS; i++)
+		resp_args_fini(&r->evalsha[i]);
 	free(r);
 }
 
 bool redis_ready(const struct redis *r)
 {
 	return r->ready && !r->stalled;
+}
+
+struct loop *redis_loop(const struct redis *r)
+{
+	return r->loop;
 }
 
 static void tell(struct redis *r, const struct err *why)
@@ -120,7 +125,7 @@ static void tell(struct redis *r, const struct err *why)
 
 static void call_free(struct call *c)
 {
-	free(c->argv);
+	buf_fini(&c->args.b);
 	free(c);
 }
 
@@ -214,28 +219,29 @@ static void on_reply(const struct reply *reply, const struct err *e, void *arg)
 	leave(r);
 }
 
+/* What stands in front of a script's own arguments. */
+static void script_head(struct resp_args *a, const char *word, const char *script)
+{
+	resp_args_init(a);
+	resp_arg(a, word, strlen(word));
+	resp_arg(a, script, strlen(script));
+	resp_arg(a, "1", 1);
+	resp_arg(a, meta_key, strlen(meta_key));
+}
+
 static int send_call(struct redis *r, struct call *c)
 {
-	enum { MORE = 4 };
-	scoped_free const char **argv = NULL;
-	scoped_free size_t *lens = NULL;
+	struct resp_args eval;
+	int rc;
 
 	if (c->script < 0)
-		return resp_send(r->resp, c->argc, (const char *const *)c->argv, c->lens, on_reply,
-				 c);
-	argv = mem_array(c->argc + MORE, sizeof(*argv));
-	lens = mem_array(c->argc + MORE, sizeof(*lens));
-	argv[0] = c->evaled ? "EVAL" : "EVALSHA";
-	argv[1] = c->evaled ? scripts[c->script].text : r->sha[c->script];
-	argv[2] = "1";
-	argv[3] = meta_key;
-	for (int i = 0; i < MORE; i++)
-		lens[i] = strlen(argv[i]);
-	for (size_t i = 0; i < c->argc; i++) {
-		argv[MORE + i] = c->argv[i];
-		lens[MORE + i] = c->lens[i];
-	}
-	return resp_send(r->resp, c->argc + MORE, argv, lens, on_reply, c);
+		return resp_send_args(r->resp, &r->nothing, &c->args, on_reply, c);
+	if (!c->evaled)
+		return resp_send_args(r->resp, &r->evalsha[c->script], &c->args, on_reply, c);
+	script_head(&eval, "EVAL", scripts[c->script].text);
+	rc = resp_send_args(r->resp, &eval, &c->args, on_reply, c);
+	resp_args_fini(&eval);
+	return rc;
 }
 
 static void scan_soon(struct redis *r, uint64_t ms)
@@ -343,48 +349,55 @@ static void on_scan(void *arg)
 	leave(r);
 }
 
-static struct call *call_new(struct redis *r, uint64_t deadline_ms, size_t argc,
-			     const char *const *argv, const size_t *lens, redis_fn *on, void *arg)
+static struct call *call_new(struct redis *r, int script, uint64_t deadline_ms,
+			     struct resp_args *args, redis_fn *on, void *arg)
 {
 	struct call *c = mem_zalloc(sizeof(*c));
-	size_t total = argc * (sizeof(char *) + sizeof(size_t)) + 1;
-	char *to;
 
-	for (size_t i = 0; i < argc; i++)
-		total += lens ? lens[i] : strlen(argv[i]);
 	c->redis = r;
 	c->on = on;
 	c->arg = arg;
-	c->script = -1;
+	c->script = script;
 	c->span_ms = deadline_ms ? deadline_ms : DEADLINE_MS;
 	c->until_ms = clock_mono_ms() + c->span_ms;
-	c->argc = argc;
-	c->argv = mem_alloc(total);
-	c->lens = (size_t *)(void *)(c->argv + argc);
-	to = (char *)(c->lens + argc);
-	for (size_t i = 0; i < argc; i++) {
-		c->lens[i] = lens ? lens[i] : strlen(argv[i]);
-		c->argv[i] = memcpy(to, argv[i], c->lens[i]);
-		to += c->lens[i];
-	}
+	c->args = *args;
+	resp_args_init(args);
 	return c;
+}
+
+static void encode(struct resp_args *to, size_t argc, const char *const *argv, const size_t *lens)
+{
+	resp_args_init(to);
+	for (size_t i = 0; i < argc; i++)
+		resp_arg(to, argv[i], lens ? lens[i] : strlen(argv[i]));
 }
 
 void redis_call(struct redis *r, uint64_t deadline_ms, size_t argc, const char *const *argv,
 		const size_t *lens, redis_fn *on, void *arg)
 {
-	submit(r, call_new(r, deadline_ms, argc, argv, lens, on, arg));
+	struct resp_args a;
+
+	encode(&a, argc, argv, lens);
+	submit(r, call_new(r, -1, deadline_ms, &a, on, arg));
+}
+
+void redis_script_args(struct redis *r, const char *name, uint64_t deadline_ms, struct resp_args *a,
+		       redis_fn *on, void *arg)
+{
+	int script = script_find(name);
+
+	if (script < 0)
+		abort();
+	submit(r, call_new(r, script, deadline_ms, a, on, arg));
 }
 
 void redis_script(struct redis *r, const char *name, uint64_t deadline_ms, size_t argc,
 		  const char *const *argv, const size_t *lens, redis_fn *on, void *arg)
 {
-	struct call *c = call_new(r, deadline_ms, argc, argv, lens, on, arg);
+	struct resp_args a;
 
-	c->script = script_find(name);
-	if (c->script < 0)
-		abort();
-	submit(r, c);
+	encode(&a, argc, argv, lens);
+	redis_script_args(r, name, deadline_ms, &a, on, arg);
 }
 
 /* ---- the handshake */
@@ -606,6 +619,7 @@ int redis_open(struct redis **to, struct loop *l, const struct settings *s, cons
 	       struct err *e)
 {
 	struct redis *r;
+	char sha[41];
 	struct resp_opts o = {
 		.addr = s->redis.addr,
 		.tls = s->redis.tls,
@@ -626,8 +640,11 @@ int redis_open(struct redis **to, struct loop *l, const struct settings *s, cons
 	r->durability = s->redis.durability;
 	r->on_state = on_state;
 	r->arg = arg;
-	for (int i = 0; i < SCRIPTS; i++)
-		script_sha1(scripts[i].text, r->sha[i]);
+	resp_args_init(&r->nothing);
+	for (int i = 0; i < SCRIPTS; i++) {
+		script_sha1(scripts[i].text, sha);
+		script_head(&r->evalsha[i], "EVALSHA", sha);
+	}
 	r->depth = 1;
 	if (resp_open(&r->resp, l, &o, on_open, on_lost, r, e) < 0) {
 		r->dead = true;

@@ -33,6 +33,7 @@ int redis_open(struct redis **r, struct loop *l, const struct settings *s, const
 	       struct err *e);
 void redis_freep(struct redis **r); /* pending callbacks get ERR_CANCELLED; also from a callback */
 bool redis_ready(const struct redis *r);
+struct loop *redis_loop(const struct redis *r);
 
 /* argv with lengths (NULL: C strings); deadline_ms 0: 1 s.  Arguments are copied.  Callbacks never
  * run inside the call.  While the connection is down it fails soon; a break of under 300 ms is
@@ -41,6 +42,9 @@ void redis_call(struct redis *r, uint64_t deadline_ms, size_t argc, const char *
 		const size_t *lens, redis_fn *on, void *arg);
 /* A script by its table name (common/queue/NAME.lua): EVALSHA, EVAL once on NOSCRIPT; KEYS[1] is
  * acc:{shard}:meta. */
+/* *a is taken and left empty. */
+void redis_script_args(struct redis *r, const char *name, uint64_t deadline_ms, struct resp_args *a,
+		       redis_fn *on, void *arg);
 void redis_script(struct redis *r, const char *name, uint64_t deadline_ms, size_t argc,
 		  const char *const *argv, const size_t *lens, redis_fn *on, void *arg);
 

@@ -22,13 +22,13 @@
 #include "common/err.h"
 #include "common/loop.h"
 #include "common/mem.h"
-#include "common/secret.h"
 #include "common/str.h"
 #include "common/tls.h"
 
 enum {
 	MAX_ELEMENTS = 1 << 17,
 	MAX_UNSENT = 64 << 20,
+	SEND_NOW = 16 << 10, /* commands that do not wait for the turn's end */
 	CONNECT_MS = 2000,
 	BACKOFF_MIN_MS = 20,
 	BACKOFF_MAX_MS = 1000,
@@ -170,6 +170,50 @@ void resp_reply_free(const struct reply *reply)
 	free_node((void *)(uintptr_t)reply);
 }
 
+/* ---- writing */
+
+void resp_args_init(struct resp_args *a)
+{
+	buf_init(&a->b, RESP_ARGS_MAX);
+	a->n = 0;
+}
+
+void resp_args_fini(struct resp_args *a)
+{
+	buf_wipe(&a->b);
+	a->n = 0;
+}
+
+/* "<kind><n>\r\n" */
+static size_t put_length(char *to, char kind, size_t n)
+{
+	char digits[24];
+	size_t k = 0, at = 0;
+
+	do
+		digits[k++] = (char)('0' + n % 10);
+	while (n /= 10);
+	to[at++] = kind;
+	while (k)
+		to[at++] = digits[--k];
+	to[at++] = '\r';
+	to[at++] = '\n';
+	return at;
+}
+
+void resp_arg(struct resp_args *a, const void *p, size_t n)
+{
+	char head[32];
+	size_t k = put_length(head, '$', n);
+
+	if (buf_reserve(&a->b, k + n + 2, NULL) < 0)
+		abort(); /* each is bounded where it is made */
+	buf_add(&a->b, head, k, NULL);
+	buf_add(&a->b, p, n, NULL);
+	buf_add(&a->b, "\r\n", 2, NULL);
+	a->n++;
+}
+
 /* ---- the connection */
 
 struct pending {
@@ -189,6 +233,8 @@ struct resp {
 	void *arg;
 
 	struct bufferevent *bev;
+	struct evbuffer *unsent; /* commands of this turn */
+	struct loop_later *flush;
 	struct resp_reader *reader;
 	struct loop_lookup *lookup;
 	struct loop_timer
@@ -208,6 +254,8 @@ static void start(struct resp *r);
 
 static void destroy(struct resp *r)
 {
+	if (r->unsent)
+		evbuffer_free(r->unsent);
 	resp_reader_freep(&r->reader);
 	tls_context_freep(&r->tls);
 	free(r->addr);
@@ -235,7 +283,22 @@ static void hang_up(struct resp *r)
 	if (r->bev)
 		bufferevent_free(r->bev);
 	r->bev = NULL;
+	evbuffer_drain(r->unsent, evbuffer_get_length(r->unsent));
 	resp_reader_freep(&r->reader);
+}
+
+/* What the socket does not take at once, and all with TLS, goes by the bufferevent; so does an
+ * error, which it then meets itself. */
+static void send_unsent(void *arg)
+{
+	struct resp *r = arg;
+
+	if (!r->open || !evbuffer_get_length(r->unsent))
+		return;
+	if (!r->tls && !evbuffer_get_length(bufferevent_get_output(r->bev)))
+		evbuffer_write(r->unsent, bufferevent_getfd(r->bev));
+	if (evbuffer_get_length(r->unsent))
+		bufferevent_write_buffer(r->bev, r->unsent);
 }
 
 /* The list is taken first: a callback may look at the connection, or free it. */
@@ -541,6 +604,10 @@ int resp_open(struct resp **to, struct loop *l, const struct resp_opts *o,
 		destroy(r);
 		return -1;
 	}
+	r->unsent = evbuffer_new();
+	if (!r->unsent)
+		abort();
+	r->flush = loop_later(l, send_unsent, r);
 	r->waiting = true;
 	r->timer = loop_timer(l, 0, 0, on_timer, r);
 	*to = r;
@@ -558,6 +625,7 @@ void resp_freep(struct resp **to)
 	enter(r);
 	r->dead = true;
 	loop_timer_freep(&r->timer);
+	loop_later_freep(&r->flush);
 	hang_up(r);
 	err_set(&e, ERR_CANCELLED, "the connection to Redis was given up");
 	fail_pending(r, &e);
@@ -584,29 +652,45 @@ void resp_settled(struct resp *r)
 	r->backoff_ms = BACKOFF_MIN_MS;
 }
 
-int resp_send(struct resp *r, size_t argc, const char *const *argv, const size_t *lens, resp_fn *on,
-	      void *arg)
+int resp_send_args(struct resp *r, const struct resp_args *head, const struct resp_args *rest,
+		   resp_fn *on, void *arg)
 {
 	struct pending *p;
-	struct evbuffer *out;
-	char *text = NULL;
-	int n;
+	char count[32];
+	size_t n;
 
 	if (!r->open || r->dead)
 		return -1;
-	out = bufferevent_get_output(r->bev);
-	if (evbuffer_get_length(out) > MAX_UNSENT)
+	if (evbuffer_get_length(bufferevent_get_output(r->bev)) + evbuffer_get_length(r->unsent) >
+	    MAX_UNSENT)
 		return -1;
-	n = redisFormatCommandArgv(&text, (int)argc, (const char **)(uintptr_t)argv, lens);
-	if (n < 0)
+	n = put_length(count, '*', head->n + rest->n);
+	if (evbuffer_add(r->unsent, count, n) < 0 ||
+	    evbuffer_add(r->unsent, head->b.data, head->b.len) < 0 ||
+	    evbuffer_add(r->unsent, rest->b.data, rest->b.len) < 0)
 		abort();
-	if (evbuffer_add(out, text, (size_t)n) < 0)
-		abort();
-	secret_wipe(text, (size_t)n < 4096 ? (size_t)n : 0); /* it may be AUTH */
-	redisFreeCommand(text);
 	p = mem_zalloc(sizeof(*p));
 	p->on = on;
 	p->arg = arg;
 	STAILQ_INSERT_TAIL(&r->pending, p, next);
+	if (evbuffer_get_length(r->unsent) < SEND_NOW)
+		loop_later_want(r->flush);
+	else
+		send_unsent(r);
 	return 0;
+}
+
+int resp_send(struct resp *r, size_t argc, const char *const *argv, const size_t *lens, resp_fn *on,
+	      void *arg)
+{
+	struct resp_args all, none;
+	int rc;
+
+	resp_args_init(&all);
+	resp_args_init(&none);
+	for (size_t i = 0; i < argc; i++)
+		resp_arg(&all, argv[i], lens[i]);
+	rc = resp_send_args(r, &all, &none, on, arg);
+	resp_args_fini(&all);
+	return rc;
 }

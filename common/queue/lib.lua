@@ -9,8 +9,11 @@ local now = math.floor(us / 1000)
 
 local function event(id, st) call('XADD', P .. 'ev', 'MAXLEN', '~', '10000', '*', 'id', id, 'st', st) end
 local function count(what, n) call('HINCRBY', P .. 'cnt', what, n or 1) end
-local function hint()
-  if call('LLEN', P .. 'wake') < 256 then call('RPUSH', P .. 'wake', '1') end
+local function hint(n)
+  local room = 256 - call('LLEN', P .. 'wake')
+  local one = {}
+  for i = 1, math.min(n or 1, room) do one[i] = '1' end
+  if #one > 0 then call('RPUSH', P .. 'wake', unpack(one)) end
 end
 -- the virtual time of a band, where a group that comes anew starts
 local function virtual(b) return tonumber(call('HGET', KEYS[1], 'V' .. b) or '0') end
@@ -24,7 +27,7 @@ end
 
 -- group g has ready work in band b: onto the ring, or beside it until its registry has a slot.  One that is on the
 -- ring stays there: claim parks it when it finds no slot.
-local function offer(b, g, r)
+local function offer(b, g, r, n)
   local ring = P .. 'ring:' .. b
   if not call('ZSCORE', ring, g) then
     if free_slots(r) <= 0 then
@@ -34,7 +37,7 @@ local function offer(b, g, r)
     end
     call('ZADD', ring, virtual(b), g)
   end
-  hint()
+  hint(n)
 end
 
 -- into the line of its group; q: the band it waits in (0 in the recovery lane), whatever its own band b is

@@ -358,6 +358,71 @@ static void enqueue_says_what_is_wrong_with_its_task(void **s)
 	assert_text_has(t.why.text, "'not-an-id' is no task id");
 }
 
+/* ---- several in one turn: one call, an answer for each */
+
+static char answers[400];
+
+static void on_one_of_many(const struct enqueue_result *r, const struct err *e, void *arg)
+{
+	static const char *const words[] = {"ok", "joined", "full", "group", "echo"};
+
+	snprintf(answers + strlen(answers), sizeof(answers) - strlen(answers), "%s%s:%s ",
+		 (const char *)arg, r ? words[r->outcome] : err_slug(e->code), r ? r->id : "");
+	came(e);
+}
+
+static const char *enqueue_three(const char *answer)
+{
+	static const char *const names[] = {"a=", "b=", "c="};
+	struct task_request rq = {.given = (char *)"x",
+				  .rule = (char *)"",
+				  .platforms = (char *)"",
+				  .trace = (char *)""};
+	struct enqueue c = {.id = ID, .request = &rq};
+
+	strcpy(rq.source.host, "h.example");
+	strcpy(rq.source.repository, "t/i");
+	strcpy(rq.source.tag, "1");
+	t.answer = answer;
+	t.calls = 0;
+	answers[0] = 0;
+	for (int i = 0; i < 3; i++)
+		queue_enqueue(t.queue, &c, on_one_of_many, (void *)(uintptr_t)names[i]);
+	assert_int_equal(t.calls, 0);
+	return answers;
+}
+
+static void each_of_one_turn_gets_its_own_answer(void **s)
+{
+	enqueue_three("*3\r\n*3\r\n$3\r\nDUP\r\n$2\r\nid\r\n$5\r\nready\r\n"
+		      "*2\r\n$3\r\nERR\r\n$9\r\nWRONGTYPE\r\n$2\r\nOK\r\n");
+	while (t.calls < 3)
+		loop_run(t.loop, NULL);
+	assert_string_equal(answers, "a=joined:id b=bug: c=ok:" ID " ");
+	assert_int_equal(t.evals, 1); /* hello; the rest by its hash */
+}
+
+static void an_answer_of_another_length_is_nobodys(void **s)
+{
+	enqueue_three("*2\r\n$2\r\nOK\r\n$2\r\nOK\r\n");
+	while (t.calls < 3)
+		loop_run(t.loop, NULL);
+	assert_string_equal(answers, "a=bug: b=bug: c=bug: ");
+	enqueue_three("*3\r\n$2\r\nOK\r\n:1\r\n$-1\r\n");
+	while (t.calls < 3)
+		loop_run(t.loop, NULL);
+	assert_string_equal(answers, "a=ok:" ID " b=bug: c=bug: ");
+}
+
+static void what_waits_for_the_turns_end_is_cancelled_too(void **s)
+{
+	enqueue_three(NULL);
+	redis_freep(&t.redis);
+	assert_int_equal(t.calls, 0);
+	queue_freep(&t.queue);
+	assert_string_equal(answers, "a=cancelled: b=cancelled: c=cancelled: ");
+}
+
 static void on_beats(const enum beat *b, size_t n, const struct err *e, void *arg)
 {
 	t.n = (int)n;
@@ -393,6 +458,9 @@ int main(void)
 		Q(what_is_pending_when_it_is_freed_is_cancelled),
 		Q(it_may_be_freed_in_a_callback),
 		Q(enqueue_says_what_is_wrong_with_its_task),
+		Q(each_of_one_turn_gets_its_own_answer),
+		Q(an_answer_of_another_length_is_nobodys),
+		Q(what_waits_for_the_turns_end_is_cancelled_too),
 		Q(heartbeats_come_back_in_their_order),
 	};
 
