@@ -5,7 +5,9 @@
  * on what it queues (reference: http-api, "evhttp").  httpframe takes requests out of the bytes.
  *
  * A connection works on one request at a time; what a client sends ahead stays in the input buffer,
- * whose watermark stops the reading.  Every phase has one total deadline in `timer`:
+ * whose watermark stops the reading.  The replies of one turn of the loop are sent at its end,
+ * after the log's lines about them; only what a socket does not take goes by its bufferevent (and
+ * all with TLS).  Every phase has one total deadline:
  *
  *   idle -> head -> body -> (the handler: none) -> flush of the reply -> idle, or linger and close
  *
@@ -41,6 +43,7 @@
 #include "common/err.h"
 #include "common/httpframe.h"
 #include "common/json.h"
+#include "common/log.h"
 #include "common/loop.h"
 #include "common/mem.h"
 #include "common/scope.h"
@@ -54,6 +57,8 @@ enum {
 	BODIES_AT_ONCE =
 		64 << 20, /* bytes of all unanswered bodies together, and four times max_body */
 	REPLY_HEADERS = 32 << 10, /* headers of one reply beside ours */
+	REPLY_AT_ONCE = 64 << 10, /* a body that is sent without the bufferevent */
+	REPLY_KEPT = 1024,	  /* memory for replies that a connection keeps */
 	QUERY_MAX = 32,		  /* parameters looked at */
 	PEER_BUCKETS = 1024,
 	BACKLOG = 1024,
@@ -83,13 +88,18 @@ struct conn {
 	struct httpd *h;
 	struct bufferevent *bev;
 	struct event *timer;
+	uint64_t until_ms,
+		armed_ms;  /* the deadline; when timer fires, at the latest then.  0: none */
 	struct request *q; /* being read or handled */
+	TAILQ_ENTRY(conn) next_sending;
+	struct buf out; /* a reply for the turn's end */
+	bool sending;	/* is on that list */
 	struct peer *peer;
 	enum phase phase;
-	bool running, dead; /* inside its own callbacks; to be freed when they are done */
-	bool eof;	    /* the client will send no more */
-	bool close;	    /* after the reply */
-	bool handshake;	    /* TLS, not finished */
+	bool running, dead;  /* inside its own callbacks; to be freed when they are done */
+	bool eof;	     /* the client will send no more */
+	bool close;	     /* after the reply */
+	bool tls, handshake; /* handshake: not finished */
 	bool is_unix, loopback;
 	uid_t uid;
 	size_t body_counted, queued;
@@ -132,7 +142,9 @@ struct httpd {
 	void (*on_refused)(const char *peer, int status, const char *why, void *arg);
 	void *refused_arg;
 	TAILQ_HEAD(, listener) listeners;
-	struct conns conns;
+	struct conns conns, sending;
+	size_t n_sending;
+	struct loop_later *send;
 	struct requests open; /* handed to the handler, not answered */
 	LIST_HEAD(, peer) peers[PEER_BUCKETS];
 	struct event *again; /* after running out of descriptors */
@@ -280,16 +292,25 @@ void *request_user(const struct request *q)
 
 /* ---- connections */
 
-static void deadline(struct conn *c, enum phase phase, uint64_t ms)
+static void arm(struct conn *c, uint64_t now, uint64_t ms)
 {
 	struct timeval tv = {.tv_sec = (time_t)(ms / 1000),
 			     .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
 
+	c->armed_ms = now + ms;
+	event_add(c->timer, &tv);
+}
+
+/* A deadline that moves away costs nothing: the timer looks again when it fires.  So a request that
+ * comes in one piece and is answered soon moves no timer at all. */
+static void deadline(struct conn *c, enum phase phase, uint64_t ms)
+{
+	uint64_t now = clock_mono_ms();
+
 	c->phase = phase;
-	if (ms)
-		event_add(c->timer, &tv);
-	else
-		event_del(c->timer);
+	c->until_ms = ms ? now + ms : 0;
+	if (ms && (!c->armed_ms || c->until_ms < c->armed_ms))
+		arm(c, now, ms);
 }
 
 /* All unfinished and unanswered bodies are counted, so that they are bounded together. */
@@ -337,6 +358,15 @@ static void orphan(struct conn *c, bool tell)
 		on(q, q->close_arg); /* may end q */
 }
 
+static void unlist(struct conn *c)
+{
+	if (!c->sending)
+		return;
+	TAILQ_REMOVE(&c->h->sending, c, next_sending);
+	c->h->n_sending--;
+	c->sending = false;
+}
+
 static void conn_free(struct conn *c)
 {
 	if (c->running) {
@@ -350,6 +380,8 @@ static void conn_free(struct conn *c)
 	count_queued(c, 0);
 	TAILQ_REMOVE(&c->h->conns, c, next);
 	c->h->n_conns--;
+	unlist(c);
+	buf_fini(&c->out);
 	peer_drop(c);
 	event_free(c->timer);
 	bufferevent_free(c->bev);
@@ -381,15 +413,69 @@ static void flushed(struct conn *c)
 	TAILQ_INSERT_TAIL(&c->h->conns, c, next);
 }
 
+static void out_done(struct conn *c)
+{
+	if (c->out.cap > REPLY_KEPT)
+		buf_fini(&c->out);
+	else
+		buf_reset(&c->out);
+}
+
 /* The reply was queued: wait until it is gone, or go on at once. */
 static void replied(struct conn *c)
 {
+	size_t by_event = evbuffer_get_length(bufferevent_get_output(c->bev));
+
 	count_body(c, 0);
-	count_queued(c, evbuffer_get_length(bufferevent_get_output(c->bev)));
-	if (c->queued)
-		deadline(c, FLUSHING, FLUSH_MS);
-	else
+	count_queued(c, by_event + c->out.len);
+	if (!c->queued) {
 		flushed(c);
+		return;
+	}
+	deadline(c, FLUSHING, FLUSH_MS);
+	if (c->out.len && (by_event || c->tls)) {
+		bufferevent_write(c->bev, c->out.data, c->out.len);
+		out_done(c);
+	} else if (c->out.len) {
+		TAILQ_INSERT_TAIL(&c->h->sending, c, next_sending);
+		c->sending = true;
+		c->h->n_sending++;
+		loop_later_want(c->h->send);
+	}
+}
+
+static void send_reply(struct conn *c)
+{
+	ssize_t r = send(bufferevent_getfd(c->bev), c->out.data, c->out.len,
+			 MSG_NOSIGNAL | MSG_DONTWAIT);
+	size_t n = r > 0 ? (size_t)r : 0;
+
+	if (r < 0 && errno != EAGAIN && errno != EINTR) {
+		conn_free(c);
+		return;
+	}
+	if (n < c->out.len) {
+		bufferevent_write(c->bev, c->out.data + n, c->out.len - n);
+		out_done(c);
+		return; /* on_write says when it is gone */
+	}
+	out_done(c);
+	flushed(c);
+	run(c);
+}
+
+/* Those of this turn; what a client had sent ahead is answered now, and that comes after. */
+static void send_replies(void *arg)
+{
+	struct httpd *h = arg;
+
+	log_flush();
+	for (size_t n = h->n_sending; n && h->n_sending; n--) {
+		struct conn *c = TAILQ_FIRST(&h->sending);
+
+		unlist(c);
+		send_reply(c);
+	}
 }
 
 static const char *reason(int status)
@@ -499,10 +585,8 @@ static bool step(struct conn *c, struct evbuffer *in)
 
 	if (c->phase > READING_BODY || evbuffer_peek(in, -1, NULL, &v, 1) < 1 || !v.iov_len)
 		return false;
-	if (!c->q) {
+	if (!c->q)
 		c->q = request_new(c);
-		deadline(c, READING_HEAD, c->h->o.header_ms);
-	}
 	q = c->q;
 	before = (int)q->f.state;
 	taken = httpframe_feed(&q->f, v.iov_base, v.iov_len);
@@ -514,7 +598,6 @@ static bool step(struct conn *c, struct evbuffer *in)
 	}
 	if (before == FRAME_HEAD && q->f.state != FRAME_HEAD) {
 		q->start_ns = clock_mono_ns();
-		deadline(c, READING_BODY, c->h->o.body_ms);
 		if (q->f.expect && q->f.state == FRAME_BODY && !evbuffer_get_length(in))
 			bufferevent_write(c->bev, "HTTP/1.1 100 Continue\r\n\r\n", 25);
 	}
@@ -524,6 +607,10 @@ static bool step(struct conn *c, struct evbuffer *in)
 	}
 	if (q->f.state == FRAME_DONE)
 		hand_over(c);
+	else if (q->f.state == FRAME_BODY && c->phase != READING_BODY)
+		deadline(c, READING_BODY, c->h->o.body_ms);
+	else if (q->f.state == FRAME_HEAD && c->phase != READING_HEAD)
+		deadline(c, READING_HEAD, c->h->o.header_ms);
 	return true;
 }
 
@@ -600,9 +687,17 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
 static void on_deadline(evutil_socket_t fd, short what, void *arg)
 {
 	struct conn *c = arg;
+	uint64_t now = clock_mono_ms();
 
 	(void)fd;
 	(void)what;
+	c->armed_ms = 0;
+	if (!c->until_ms)
+		return;
+	if (now < c->until_ms) { /* it was moved */
+		arm(c, now, c->until_ms - now);
+		return;
+	}
 	if ((c->phase == READING_HEAD || c->phase == READING_BODY) && !c->handshake)
 		refuse(c, 408,
 		       c->phase == READING_HEAD ? "the header did not come in time"
@@ -728,7 +823,8 @@ static void on_accept(struct evconnlistener *ev, evutil_socket_t fd, struct sock
 	c = mem_zalloc(sizeof(*c));
 	c->h = h;
 	c->bev = bev;
-	c->handshake = s->tls != NULL;
+	c->tls = c->handshake = s->tls != NULL;
+	buf_init(&c->out, REPLY_HEADERS + 1024 + REPLY_AT_ONCE);
 	c->timer = evtimer_new(h->base, on_deadline, c);
 	if (!c->timer)
 		abort();
@@ -1008,6 +1104,8 @@ int httpd_open(struct httpd **to, struct loop *l, const struct httpd_opts *o,
 	h->arg = arg;
 	TAILQ_INIT(&h->listeners);
 	TAILQ_INIT(&h->conns);
+	TAILQ_INIT(&h->sending);
+	h->send = loop_later(l, send_replies, h);
 	TAILQ_INIT(&h->open);
 	h->again = evtimer_new(h->base, on_again, h);
 	if (!h->again)
@@ -1072,6 +1170,7 @@ void httpd_freep(struct httpd **hp)
 	while (!TAILQ_EMPTY(&h->open))
 		request_free(TAILQ_FIRST(&h->open));
 	event_free(h->again);
+	loop_later_freep(&h->send);
 	free(h);
 	*hp = NULL;
 }
@@ -1080,28 +1179,38 @@ void httpd_freep(struct httpd **hp)
 
 void reply_header(struct request *q, const char *name, const char *value)
 {
-	size_t at = q->headers.len + strlen(name) + 2;
+	struct buf *b = &q->headers;
+	size_t n = strlen(name), v = strlen(value), at = b->len + n + 2;
 
-	if (buf_addf(&q->headers, NULL, "%s: %s\r\n", name, value) < 0)
+	if (buf_reserve(b, n + v + 4, NULL) < 0)
 		return;
-	for (char *p = q->headers.data + at; p < q->headers.data + q->headers.len - 2; p++)
+	buf_add(b, name, n, NULL);
+	buf_add(b, ": ", 2, NULL);
+	buf_add(b, value, v, NULL);
+	buf_add(b, "\r\n", 2, NULL);
+	for (char *p = b->data + at; p < b->data + b->len - 2; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)
 			*p = ' '; /* no value may end its line */
 }
 
-/* The head of a reply up to the last line, which says how long the body is. */
-static void start_reply(struct request *q, struct evbuffer *out, int status, const char *type,
-			const char *last)
+/* The head of a reply but for the last lines, which say how long the body is. */
+static void add_head(struct request *q, struct buf *b, int status, const char *type)
 {
-	scoped(buf_fini) struct buf b = BUF_INIT(REPLY_HEADERS + 1024);
+	char code[4] = {(char)('0' + status / 100 % 10), (char)('0' + status / 10 % 10),
+			(char)('0' + status % 10), ' '};
 
-	buf_reserve(&b, 500, NULL);
-	buf_addf(&b, NULL, "HTTP/1.1 %d %s\r\n%s%s%sDate: %s\r\n", status, reason(status),
-		 type ? "Content-Type: " : "", type ? type : "", type ? "\r\n" : "",
-		 http_date(q->h));
-	buf_add(&b, q->headers.data, q->headers.len, NULL);
-	buf_add_str(&b, last, NULL);
-	evbuffer_add(out, b.data, b.len);
+	buf_reserve(b, 500, NULL);
+	buf_add_str(b, "HTTP/1.1 ", NULL);
+	buf_add(b, code, 4, NULL);
+	buf_add_str(b, reason(status), NULL);
+	if (type) {
+		buf_add_str(b, "\r\nContent-Type: ", NULL);
+		buf_add_str(b, type, NULL);
+	}
+	buf_add_str(b, "\r\nDate: ", NULL);
+	buf_add_str(b, http_date(q->h), NULL);
+	buf_add_str(b, "\r\n", NULL);
+	buf_add(b, q->headers.data, q->headers.len, NULL);
 }
 
 static const char *connection_line(const struct conn *c, const struct request *q)
@@ -1143,39 +1252,47 @@ static void cut_off(struct request *q)
 
 void reply(struct request *q, int status, const char *content_type, const void *body, size_t n)
 {
-	struct evbuffer *out;
-	char last[100];
+	bool has_body = n && strcmp(q->f.method, "HEAD") != 0;
+	struct conn *c;
+	struct buf *b;
 
 	if (q->c && q->h->queued + n > q->h->o.max_queued)
 		cut_off(q);
-
+	c = q->c;
 	q->status = status;
 	q->out_bytes = n;
-	if (q->c) {
-		out = bufferevent_get_output(q->c->bev);
-		snprintf(last, sizeof(last), "Content-Length: %zu\r\n%s\r\n", n,
-			 connection_line(q->c, q));
-		start_reply(q, out, status, content_type, last);
-		if (strcmp(q->f.method, "HEAD") != 0 && n)
-			evbuffer_add(out, body, n);
+	if (c) {
+		b = &c->out;
+		add_head(q, b, status, content_type);
+		buf_addf(b, NULL, "Content-Length: %zu\r\n", n);
+		buf_add_str(b, connection_line(c, q), NULL);
+		buf_add_str(b, "\r\n", NULL);
+		if (has_body && n <= REPLY_AT_ONCE) {
+			buf_add(b, body, n, NULL);
+		} else if (has_body) {
+			bufferevent_write(c->bev, b->data, b->len);
+			bufferevent_write(c->bev, body, n);
+			out_done(c);
+		}
 	}
 	end(q);
 }
 
 void reply_start(struct request *q, int status, const char *content_type)
 {
-	struct evbuffer *out;
-	char last[100];
+	scoped(buf_fini) struct buf b = BUF_INIT(REPLY_HEADERS + 1024);
+	struct conn *c = q->c;
 
 	q->status = status;
-	if (!q->c)
+	if (!c)
 		return;
-	out = bufferevent_get_output(q->c->bev);
 	if (q->f.minor == 0)
-		q->c->close = true; /* the end of the connection is the end of the body */
-	snprintf(last, sizeof(last), "%s%s\r\n", q->f.minor ? "Transfer-Encoding: chunked\r\n" : "",
-		 connection_line(q->c, q));
-	start_reply(q, out, status, content_type, last);
+		c->close = true; /* the end of the connection is the end of the body */
+	add_head(q, &b, status, content_type);
+	buf_add_str(&b, q->f.minor ? "Transfer-Encoding: chunked\r\n" : "", NULL);
+	buf_add_str(&b, connection_line(c, q), NULL);
+	buf_add_str(&b, "\r\n", NULL);
+	bufferevent_write(c->bev, b.data, b.len);
 }
 
 int reply_piece(struct request *q, const void *p, size_t n)
