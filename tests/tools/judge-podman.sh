@@ -21,6 +21,7 @@ tree=$(cd "$1" && pwd) || exit 2
 mkdir -p "$2" && store=$(cd "$2" && pwd) || exit 2
 reference=$3
 shift 3
+mount --bind "$tree" "$tree" && cd "$tree" || exit 2 # unpacking wants its root to be a mount
 for m in proc sys dev; do mount --rbind "/$m" "$tree/$m" || exit 2; done
 mount -t tmpfs tmpfs "$tree/run" && mount -t tmpfs tmpfs "$tree/mnt" && mkdir "$tree/mnt/store" || exit 2
 mount --bind "$store" "$tree/mnt/store" || exit 2
@@ -46,5 +47,9 @@ done
 at=$(podman image mount "$ref") || exit 2
 python3 "$here/treecmp.py" compare "$reference" "$tree$at" --storage
 rc=$?
+for dir in ${OPEN_DIRS:-}; do # treecmp leaves alone what no entry tells of
+  mode=$(stat -c %a "$tree$at/$dir")
+  [ "$mode" = 755 ] || { echo "$dir has mode $mode"; rc=1; }
+done
 podman image umount "$ref" >"$tree/mnt/out" 2>&1
 exit $rc

@@ -64,12 +64,16 @@ with Layer("types") as l:
     l.add("x", b"attr", xattrs={"user.a": "1", "user.empty": "", "user.b": "zwei=2"})
     l.add("big-ids", b"i", uid=3000000, gid=4000000)
     l.add("n" * 200, b"long name")
+    l.dir("dir-" + "a" * 90 + "/")
     l.add("dir-" + "a" * 90 + "/" + "b" * 90, b"long path")
     l.add("ünïcode-文件", b"utf8")
     l.add('quote"\\<&>\x01', b"json")
 
 with Layer("empty"):
     pass
+with Layer("implied-parents") as l:
+    l.add("a/b/c", b"1", uid=5)
+    l.sym("d/e", "f")
 with Layer("only-dirs") as l:
     for i in range(10):
         l.dir("d%d/" % i)

@@ -56,6 +56,8 @@ def layer_tar(spec):
         elif kind == "files":
             n, _, seed = rest.partition(":")
             r = random.Random(seed or n)
+            for i in range(min(int(n), 100)):
+                add(tar, f"d{i:02}/", b"", 0o755, type=tarfile.DIRTYPE)
             for i in range(int(n)):
                 add(tar, f"d{i % 100:02}/f{i:06}", f"file {i} {r.random()}\n".encode() * r.randrange(1, 40))
         elif kind == "size":

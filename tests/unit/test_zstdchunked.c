@@ -138,7 +138,8 @@ static void every_fixture_in_every_dialect(void **state)
 		}
 		closedir(dir);
 		assert_true(tried > 10);
-		assert_true(lazy > tried / 2);
+		if (lazy * 3 < tried)
+			fail_msg("%u of %u are lazy in dialect %d", lazy, tried, dialect);
 		target_fini(&t);
 	}
 }
@@ -289,7 +290,8 @@ static void what_podman_would_refuse_stays_plain(void **state)
 	scoped(buf_fini) struct buf twice = BUF_INIT(1 << 20), dots = BUF_INIT(1 << 20),
 				    after = BUF_INIT(1 << 20), whiteout = BUF_INIT(1 << 20),
 				    whiteout2 = BUF_INIT(1 << 20), link = BUF_INIT(1 << 20),
-				    empty = BUF_INIT(1 << 20), seven = BUF_INIT(1 << 20);
+				    empty = BUF_INIT(1 << 20), seven = BUF_INIT(1 << 20),
+				    implied = BUF_INIT(1 << 20), late = BUF_INIT(1 << 20);
 
 	tar_file(&twice, "a", "1");
 	tar_file(&twice, "./a", "2");
@@ -300,6 +302,7 @@ static void what_podman_would_refuse_stays_plain(void **state)
 	tar_end(&after);
 	buf_add(&after, "garbage", 7, NULL);
 	stays_plain(DIALECT_PODMAN, &after, "bytes after the tar's end marker");
+	tar_entry(&whiteout, '5', "d/", NULL, NULL, 0);
 	tar_file(&whiteout, "d/.wh.a", "");
 	tar_file(&whiteout, "d/a", "1");
 	stays_plain(DIALECT_PODMAN, &whiteout, "removed and made in the same layer");
@@ -312,12 +315,22 @@ static void what_podman_would_refuse_stays_plain(void **state)
 	stays_plain(DIALECT_PODMAN, &seven, "type 7");
 	tar_end(&empty);
 	stays_plain(DIALECT_BOTH, &empty, "the layer is empty");
+	tar_entry(&implied, '5', "a/", NULL, NULL, 0);
+	tar_file(&implied, "a/b/c/d", "1");
+	stays_plain(DIALECT_PODMAN, &implied, "a/b/c has no entry before what it holds");
+	tar_entry(&late, '2', "a/b", "x", NULL, 0);
+	tar_entry(&late, '5', "./a/", NULL, NULL, 0);
+	stays_plain(DIALECT_BOTH, &late, "a has no entry before what it holds");
 }
 
 static void some_layer(struct buf *tar)
 {
 	char name[64], *data = some_data(2 * M4);
 
+	for (int i = 0; i < 17; i++) {
+		snprintf(name, sizeof(name), "d%d/", i);
+		tar_entry(tar, '5', name, NULL, NULL, 0);
+	}
 	for (int i = 0; i < 300; i++) {
 		snprintf(name, sizeof(name), "d%d/f%d", i % 17, i);
 		tar_entry(tar, '0', name, NULL, data + i, (size_t)(i * 7919 % 9000));

@@ -461,7 +461,8 @@ static bool ancestor(struct toc *t, struct slice *name, uint32_t *id)
 }
 
 /* A tar may put a file below what is no directory: unpacking follows a symbolic link there (or
- * fails), the lazy tree would not. */
+ * fails), the lazy tree would not.  A directory that is not listed, or only later, podman's partial
+ * pull makes without any permission, and two of its threads that make it at once fail the pull. */
 static int check_parent(struct toc *t, struct slice name, struct err *e)
 {
 	struct slice parent = parent_of(name), up = name;
@@ -475,6 +476,8 @@ static int check_parent(struct toc *t, struct slice name, struct err *e)
 			  name_of(t, id));
 		return 0;
 	}
+	if (t->form != TOC_ESTARGZ && up.n != parent.n)
+		toc_spoil(t, "%.*s has no entry before what it holds", (int)parent.n, parent.p);
 	buf_reset(&t->parent);
 	t->parent_known = true;
 	return buf_add(&t->parent, parent.p, parent.n, e);
