@@ -32,7 +32,7 @@ static int drop(void *arg, const struct tar_piece *p, struct err *e)
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
-	struct memory m = {{n, read_at}, p};
+	struct memory m = {.at = {.size = n, .read = read_at}, .p = p};
 	struct descriptor d;
 	struct err e = {0};
 	uint8_t sum = 0;
