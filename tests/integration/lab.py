@@ -3,6 +3,9 @@ images, events as Harbor sends them.  Everything that was started is ended by it
 import atexit, base64, gzip, hashlib, http.client, io, json, os, random, re, shutil, signal, socket, subprocess, sys, tarfile
 import tempfile, threading, time, urllib.parse
 
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'tools'))
+from freeport import free_port
+
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 VARIANT = os.environ.get('ACCEL_VARIANT', 'release')
 BUILD = f'{TOP}/build' if VARIANT == 'release' else f'{TOP}/build/{VARIANT}'
@@ -47,12 +50,6 @@ def wait_for(what, f, seconds=30):
         if time.monotonic() > end:
             raise TimeoutError(f'{what}: not within {seconds * SLOW} s')
         time.sleep(0.03)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
 
 
 class Process:

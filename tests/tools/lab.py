@@ -1,6 +1,9 @@
 """What the integration and acceptance tests share: registries on free ports, images, our programs; all ended by pid."""
 import atexit, gzip, hashlib, json, os, re, shutil, socket, subprocess, sys, tempfile, time, urllib.error, urllib.request
 
+sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+from freeport import free_port
+
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 VARIANT = os.environ.get("ACCEL_VARIANT", "release")
 BIN = os.path.join(TOP, "build") if VARIANT == "release" else os.path.join(TOP, "build", VARIANT)
@@ -37,12 +40,6 @@ def tmpdir():
     d = tempfile.mkdtemp(prefix="accel-test-")
     atexit.register(shutil.rmtree, d, True)
     return d
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def wait_for(what, fn, seconds=60):
