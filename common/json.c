@@ -26,31 +26,46 @@ static struct json *json_of(struct json_object *o)
 
 /* ---- a scan over text that json-c has accepted: duplicate keys (it keeps the last one silently),
  * numbers. */
+struct key {
+	const char *p;
+	size_t n;
+	char *own; /* unescaped; p is in it then, else in the text */
+};
+
 struct level {
 	bool object, key_next;
-	char **keys;
+	struct key *keys;
 	size_t n, cap;
 };
 
 static void level_fini(struct level *l)
 {
 	for (size_t i = 0; i < l->n; i++)
-		free(l->keys[i]);
+		free(l->keys[i].own);
 	free(l->keys);
 }
 
 static int by_text(const void *a, const void *b)
 {
-	return strcmp(*(char *const *)a, *(char *const *)b);
+	const struct key *x = a, *y = b;
+	int c = memcmp(x->p, y->p, x->n < y->n ? x->n : y->n);
+
+	return c ? c : (x->n > y->n) - (x->n < y->n);
 }
 
-static const char *duplicate(struct level *l)
+static const struct key *duplicate(struct level *l)
 {
-	if (l->n > 1)
+	enum { FEW = 12 }; /* compared each with each: sorting allocates */
+
+	for (size_t i = 1; i < l->n && l->n <= FEW; i++)
+		for (size_t k = 0; k < i; k++)
+			if (by_text(&l->keys[i], &l->keys[k]) == 0)
+				return &l->keys[i];
+	if (l->n > FEW)
 		qsort(l->keys, l->n, sizeof(*l->keys), by_text);
-	for (size_t i = 1; i < l->n; i++)
-		if (strcmp(l->keys[i - 1], l->keys[i]) == 0)
-			return l->keys[i];
+	for (size_t i = 1; i < l->n && l->n > FEW; i++)
+		if (by_text(&l->keys[i - 1], &l->keys[i]) == 0)
+			return &l->keys[i];
 	return NULL;
 }
 
@@ -62,21 +77,23 @@ static size_t string_end(const char *p, size_t i, size_t n)
 	return i;
 }
 
-/* The key between its quotes, unescaped by json-c, so that "a" and "\u0061" are the same. */
-static char *key_text(const char *p, size_t n)
+/* The key between its quotes; unescaped by json-c, so that "a" and "\\u0061" are the same. */
+static struct key key_of(const char *p, size_t n)
 {
 	struct json_object *o;
-	char *s, *text = mem_strndup(p, n);
+	struct key k = {.p = p, .n = n};
+	char *text;
 
 	if (!memchr(p, '\\', n))
-		return text;
-	free(text);
+		return k;
 	text = mem_printf("\"%.*s\"", (int)n, p);
 	o = json_tokener_parse(text);
-	s = mem_strdup(o ? json_object_get_string(o) : text);
+	k.own = mem_strdup(o ? json_object_get_string(o) : text);
+	k.p = k.own;
+	k.n = strlen(k.own);
 	json_object_put(o);
 	free(text);
-	return s;
+	return k;
 }
 
 static size_t digits(const char *p, size_t i, size_t n)
@@ -124,7 +141,7 @@ static int check_keys(const char *p, size_t n, unsigned depth, struct err *e)
 
 			if (l->object && l->key_next) {
 				mem_grow(l->keys, l->n, l->cap);
-				l->keys[l->n++] = key_text(p + i + 1, end - i - 1);
+				l->keys[l->n++] = key_of(p + i + 1, end - i - 1);
 				l->key_next = false;
 			}
 			i = end;
@@ -133,11 +150,12 @@ static int check_keys(const char *p, size_t n, unsigned depth, struct err *e)
 				break; /* json-c has refused it already */
 			stack[top] = (struct level){.object = p[i] == '{', .key_next = true};
 		} else if ((p[i] == '}' || p[i] == ']') && top > 0) {
-			const char *twice = duplicate(l);
+			const struct key *twice = duplicate(l);
 
 			if (twice)
 				rc = err_set(e, ERR_INVALID,
-					     "key '%.60s' stands twice in one object", twice);
+					     "key '%.*s' stands twice in one object",
+					     (int)(twice->n < 60 ? twice->n : 60), twice->p);
 			level_fini(l);
 			*l = (struct level){0};
 			top--;

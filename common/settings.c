@@ -502,8 +502,10 @@ static void check_together(struct loader *l, const struct node *root)
 	if (s->queue.backoff_ms > s->queue.backoff_max_ms)
 		conflict(l, root, "queue.backoff", "expected at most queue.backoff_max");
 	for (size_t i = 0; i < s->rules.n; i++)
-		for (size_t k = 0; k < s->rules.rule[i].n_targets; k++)
+		for (size_t k = 0; k < s->rules.rule[i].n_targets; k++) {
 			check_dictionary(l, root, &s->rules.rule[i].targets[k]);
+			target_seal(&s->rules.rule[i].targets[k]);
+		}
 }
 
 /* systemd's LoadCredential=redis-password:... needs no key at all. */

@@ -215,6 +215,15 @@ bool str_utf8_valid(const char *s, size_t n)
 	size_t len;
 
 	while (n > 0) {
+		uint64_t eight = 0;
+
+		if (n >= 8)
+			memcpy(&eight, p, 8);
+		if (n >= 8 && !(eight & 0x8080808080808080)) { /* nearly always ASCII */
+			p += 8;
+			n -= 8;
+			continue;
+		}
 		if (*p < 0x80) {
 			p++;
 			n--;

@@ -622,6 +622,13 @@ static int unknown_option(enum driver_id d, const char *key, struct err *e)
 		       shown, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
+static void break_seal(struct target *t)
+{
+	free(t->sealed_options);
+	free(t->sealed_json);
+	t->sealed_options = t->sealed_json = NULL;
+}
+
 int target_option(struct target *t, const char *key, const char *value, const char **warning,
 		  struct err *e)
 {
@@ -633,6 +640,7 @@ int target_option(struct target *t, const char *key, const char *value, const ch
 	*warning = NULL;
 	if (!o)
 		return unknown_option(t->driver, key, e);
+	break_seal(t);
 	if (set_option(t, o, value, warning, e) < 0)
 		return -1;
 	if (t->driver == DRIVER_NYDUS && t->nydus.oci_ref)
@@ -671,6 +679,7 @@ void target_fini(struct target *t)
 	}
 	free(t->tag_template);
 	free(t->cache_tag);
+	break_seal(t);
 	memset(t, 0, sizeof(*t));
 }
 
@@ -686,6 +695,8 @@ void target_copy(struct target *to, const struct target *from)
 	}
 	to->tag_template = mem_strdup(from->tag_template);
 	to->cache_tag = mem_strdup(from->cache_tag);
+	to->sealed_options = mem_strdup(from->sealed_options);
+	to->sealed_json = mem_strdup(from->sealed_json);
 }
 
 /* The value as it is written: decimal, true or false, a word, text.  NULL text is "". */
@@ -748,6 +759,8 @@ char *target_options_text(const struct target *t)
 	char small[32];
 	char *text;
 
+	if (t->sealed_options)
+		return mem_strdup(t->sealed_options);
 	target_init(&fresh, t->driver);
 	for (const struct option *o = driver_rows[t->driver].options; o->key; o++) {
 		if (!(o->flags & IN_OUTPUT) || is_default(t, &fresh, o))
@@ -942,6 +955,26 @@ struct json *target_to_json(const struct target *t)
 	return j;
 }
 
+int target_write(const struct target *t, struct buf *to, struct err *e)
+{
+	scoped(json_freep) struct json *j = NULL;
+
+	if (t->sealed_json)
+		return buf_add_str(to, t->sealed_json, e);
+	j = target_to_json(t);
+	return json_write(j, JSON_SORTED, to, e);
+}
+
+void target_seal(struct target *t)
+{
+	scoped(buf_fini) struct buf b = BUF_INIT(TEXT_MAX);
+
+	break_seal(t);
+	t->sealed_options = target_options_text(t);
+	if (target_write(t, &b, NULL) == 0) /* else it is too long for any request, too */
+		t->sealed_json = mem_strdup(b.data);
+}
+
 static int options_from_json(struct target *t, const struct json *options, struct err *e)
 {
 	const char *value;
@@ -1003,24 +1036,24 @@ int target_from_json(struct target *to, const struct json *j, const char *at, st
 
 /* ---- hashes */
 
-static void hash_line(struct hasher *h, const char *line)
+static void add_line(struct buf *b, const char *line)
 {
-	hasher_update(h, line, strlen(line));
-	hasher_update(h, "\n", 1);
+	buf_add_str(b, line, NULL);
+	buf_add_char(b, '\n', NULL);
 }
 
-static void hash_target(struct hasher *h, const struct target *t, const char *tag,
-			const char *platforms)
+static void add_target(struct buf *b, const struct target *t, const char *tag,
+		       const char *platforms)
 {
 	scoped_free char *options = target_options_text(t);
 	char version[16];
 
-	hash_line(h, driver_name(t->driver));
-	hash_line(h, tag);
-	hasher_update(h, options, strlen(options)); /* whole lines already */
+	add_line(b, driver_name(t->driver));
+	add_line(b, tag);
+	buf_add_str(b, options, NULL); /* whole lines already */
 	snprintf(version, sizeof(version), "%u", target_format_version(t->driver));
-	hash_line(h, version);
-	hash_line(h, platforms);
+	add_line(b, version);
+	add_line(b, platforms);
 }
 
 struct tagged {
@@ -1037,7 +1070,7 @@ int target_dedup_key(const struct imageref *source, const struct target *targets
 		     const char *platforms, char hex[65], struct err *e)
 {
 	scoped_free struct tagged *order = mem_array(n ? n : 1, sizeof(*order));
-	scoped(hasher_freep) struct hasher *h = NULL;
+	scoped(buf_fini) struct buf b = BUF_INIT((n + 1) * 2 * TEXT_MAX); /* never reached */
 	char text[IMAGEREF_TEXT], digest[DIGEST_TEXT] = "";
 	struct digest sum;
 
@@ -1049,14 +1082,14 @@ int target_dedup_key(const struct imageref *source, const struct target *targets
 	qsort(order, n, sizeof(*order), tagged_cmp);
 	if (digest_is_set(&source->digest))
 		digest_text(&source->digest, digest);
-	h = hasher_new(DIGEST_SHA256);
-	hash_line(h, "acc-dedup-1");
-	hash_line(h, imageref_name(source, text));
-	hash_line(h, source->tag);
-	hash_line(h, digest);
+	buf_reserve(&b, 1000, NULL);
+	add_line(&b, "acc-dedup-1");
+	add_line(&b, imageref_name(source, text));
+	add_line(&b, source->tag);
+	add_line(&b, digest);
 	for (size_t i = 0; i < n; i++)
-		hash_target(h, order[i].target, order[i].ref.tag, platforms);
-	hasher_final(h, &sum);
+		add_target(&b, order[i].target, order[i].ref.tag, platforms);
+	digest_of(&sum, DIGEST_SHA256, b.data, b.len);
 	str_hex(hex, sum.bytes, 32);
 	return 0;
 }
@@ -1064,14 +1097,14 @@ int target_dedup_key(const struct imageref *source, const struct target *targets
 void target_options_hash(const struct target *t, const char *platforms, char hex[17])
 {
 	scoped_free char *options = target_options_text(t);
-	scoped(hasher_freep) struct hasher *h = hasher_new(DIGEST_SHA256);
+	scoped(buf_fini) struct buf b = BUF_INIT(2 * TEXT_MAX);
 	struct digest sum;
 	char format[32];
 
-	hasher_update(h, options, strlen(options));
-	hash_line(h, target_format(t, format));
-	hash_line(h, platforms);
-	hasher_final(h, &sum);
+	buf_add_str(&b, options, NULL);
+	add_line(&b, target_format(t, format));
+	add_line(&b, platforms);
+	digest_of(&sum, DIGEST_SHA256, b.data, b.len);
 	str_hex(hex, sum.bytes, 8);
 }
 

@@ -15,6 +15,7 @@
 #include "common/imageref.h"
 #include "common/storage.h"
 
+struct buf;
 struct err;
 struct json;
 struct secret;
@@ -63,6 +64,7 @@ struct target {
 	bool overwrite;	    /* an existing target tag that is not ours may be replaced */
 	bool upstream_form; /* from upstream's tag_suffix: overwrites as upstream does */
 	char *cache_tag;    /* upstream's remote cache, or NULL */
+	char *sealed_options, *sealed_json; /* target_seal's, or NULL */
 	union {
 		struct estargz_options estargz;
 		struct zstdchunked_options zstdchunked;
@@ -92,6 +94,9 @@ struct target_option_doc {
 	char expected[160]; /* "a size from 4KiB to 64MiB" */
 };
 bool target_option_doc(enum driver_id d, size_t i, struct target_option_doc *doc);
+/* It changes no more: what is asked of it for each task is worked out once (canonical options,
+ * JSON).  Copies have it too; target_option breaks the seal. */
+void target_seal(struct target *t);
 /* Options that contradict each other. */
 int target_check(const struct target *t, struct err *e);
 /* The canonical text described above. */
@@ -116,6 +121,7 @@ bool target_tag_matches(const char *template, const char *tag);
  * where set.  An access key of backend_config is left out: the worker's own configuration has it.
  */
 struct json *target_to_json(const struct target *t);
+int target_write(const struct target *t, struct buf *to, struct err *e); /* the same as text */
 int target_from_json(struct target *t, const struct json *j, const char *at, struct err *e);
 
 /* Lower hex of SHA-256 over: acc-dedup-1, host/repository, tag or "", digest or "", then per target

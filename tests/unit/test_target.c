@@ -471,6 +471,41 @@ static void the_dedup_key_does_not_depend_on_the_order_of_targets(void **state)
 	target_fini(&t[1]);
 }
 
+static void sealing_a_target_changes_nothing_but_the_work(void **state)
+{
+	struct target open, sealed, copy;
+	struct buf a = BUF_INIT(4096), b = BUF_INIT(4096), c = BUF_INIT(4096);
+	char x[17], y[17], *text;
+
+	target_init(&open, DRIVER_NYDUS);
+	open.tag_template = mem_strdup("{tag}-\"n");
+	open.overwrite = true;
+	set(&open, "compressor", "lz4_block");
+	target_copy(&sealed, &open);
+	target_seal(&sealed);
+	target_copy(&copy, &sealed);
+	assert_non_null(copy.sealed_json);
+	assert_int_equal(target_write(&open, &a, NULL), 0);
+	assert_int_equal(target_write(&copy, &b, NULL), 0);
+	assert_string_equal(a.data, b.data);
+	target_options_hash(&open, "", x);
+	target_options_hash(&copy, "", y);
+	assert_string_equal(x, y);
+
+	set(&copy, "compressor", "none"); /* breaks the seal */
+	text = target_options_text(&copy);
+	assert_string_equal(text, "compressor=none\n");
+	free(text);
+	assert_int_equal(target_write(&copy, &c, NULL), 0);
+	assert_non_null(strstr(c.data, "\"options\":{\"compressor\":\"none\"}"));
+	target_fini(&open);
+	target_fini(&sealed);
+	target_fini(&copy);
+	buf_fini(&a);
+	buf_fini(&b);
+	buf_fini(&c);
+}
+
 static void the_options_hash_is_golden(void **state)
 {
 	struct target t;
@@ -654,6 +689,7 @@ int main(void)
 		cmocka_unit_test(tags_match_only_when_something_stands_for_tag),
 		cmocka_unit_test(the_dedup_key_is_golden),
 		cmocka_unit_test(the_dedup_key_does_not_depend_on_the_order_of_targets),
+		cmocka_unit_test(sealing_a_target_changes_nothing_but_the_work),
 		cmocka_unit_test(the_options_hash_is_golden),
 		cmocka_unit_test(json_carries_a_target_unchanged),
 		cmocka_unit_test(wrong_json_names_its_place),

@@ -79,6 +79,7 @@ static void a_request_survives_the_record(void **s)
 {
 	struct buf b = BUF_INIT(1 << 14), again = BUF_INIT(1 << 14);
 	struct task_request r;
+	struct json *j = NULL;
 	struct err e;
 
 	write_request(&b, "h.example/ten/img:1@sha256:" A64, TRIGGER_EVENT);
@@ -100,6 +101,11 @@ static void a_request_survives_the_record(void **s)
 	assert_false(r.pinned);
 	assert_int_equal(task_request_write(&r, &again, &e), 0);
 	assert_string_equal(again.data, b.data); /* the same bytes: it is canonical */
+	buf_reset(&again);
+	assert_int_equal(json_parse(&j, b.data, b.len, NULL, &e), 0);
+	assert_int_equal(json_write(j, JSON_SORTED, &again, &e), 0);
+	assert_string_equal(again.data, b.data); /* keys sorted, no spaces */
+	json_freep(&j);
 	task_request_fini(&r);
 	buf_fini(&b);
 	buf_fini(&again);
