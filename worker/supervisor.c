@@ -1081,7 +1081,6 @@ void supervisor_freep(struct supervisor **p)
 
 	if (!v)
 		return;
-	loop_timer_freep(&v->claim_again);
 	loop_timer_freep(&v->beat);
 	loop_timer_freep(&v->tick);
 	loop_timer_freep(&v->card);
@@ -1095,6 +1094,7 @@ void supervisor_freep(struct supervisor **p)
 	}
 	redis_freep(&v->redis); /* callbacks still under way are told, and find no slot */
 	redis_freep(&v->blocking);
+	loop_timer_freep(&v->claim_again); /* the last of them may have set it once more */
 	queue_freep(&v->queue);
 	metrics_freep(&v->metrics);
 	settings_freep(&v->settings);
