@@ -254,7 +254,14 @@ static void on_events(const char *last_id, const char *const *ids, const char *c
 		read_all(w);
 	w->positioned = true;
 	read_some(w);
-	ask(w);
+	if (!LIST_EMPTY(&w->all)) {
+		ask(w);
+		return;
+	}
+	/* Nobody waits: the log of a busy queue is read for nobody.  The first who comes begins at
+	 * its end again, and with the tasks themselves. */
+	w->positioned = false;
+	w->last[0] = 0;
 }
 
 static void ask(struct waiters *w)
@@ -280,7 +287,8 @@ void waiters_redis(struct waiters *w, bool ready)
 	if (!ready)
 		return;
 	w->positioned = false; /* what happened meanwhile is read from the tasks themselves */
-	ask(w);
+	if (!LIST_EMPTY(&w->all))
+		ask(w);
 }
 
 /* ---- the table */
@@ -348,6 +356,7 @@ void waiters_add(struct waiters *w, struct request *q, const char (*ids)[TASK_ID
 		LIST_INSERT_HEAD(&w->bucket[bucket_of(x->id)], x, same);
 		t->watch[i] = x;
 	}
+	ask(w);
 	for (size_t i = 0; i < n; i++)
 		read_later(t->watch[i]);
 	read_some(w); /* may end t */

@@ -15,25 +15,39 @@ local open = call('ZCARD', P .. 'work') + call('ZCARD', P .. 'delay')
 -- What several requests write to the same key is collected, and written by settle().
 local seq = tonumber(call('GET', P .. 'seq') or '0') -- also the count of all that were ever accepted
 local first = seq
-local stored, waiting, all, work = 0, 0, {}, {}
-local groups, group_names = {}, {} -- how many are open, how many of them are new
+local stored, all, work, grown = 0, {}, {}, {}
+local groups = {} -- how many are open
 local lines, line_names = {}, {}
 local function settle()
   if stored == 0 then return end
   call('SET', P .. 'seq', string.format('%d', seq))
   call('ZADD', P .. 'all', unpack(all))
-  if waiting > 0 then call('ZADD', P .. 'work', unpack(work)) end
-  for _, g in ipairs(group_names) do
-    if groups[g].new > 0 then call('HINCRBY', P .. 'grp', g, groups[g].new) end
-    groups[g].new = 0
-  end
+  local counts = {}
+  for g in pairs(grown) do counts[#counts + 1], counts[#counts + 2] = g, string.format('%d', groups[g]) end
+  call('HSET', P .. 'grp', unpack(counts))
+  if #work > 0 then call('ZADD', P .. 'work', unpack(work)) end
+  local hints = 0
   for _, name in ipairs(line_names) do
     local l = lines[name]
     call('ZADD', P .. 'r:' .. name, unpack(l))
-    offer(l.band, l.g, l.r, #l / 2)
+    if put_on_ring(l.band, l.g, l.r) then hints = hints + #l / 2 end
   end
-  stored, waiting, all, work, lines, line_names = 0, 0, {}, {}, {}, {}
+  if hints > 0 then hint(hints) end
+  stored, all, work, grown, lines, line_names = 0, {}, {}, {}, {}, {}
 end
+
+-- One look for all: that none of them was there before, nor is our own output, is what nearly always holds.
+local ids, keys, names = {}, {}, {}
+local k = 5
+while k <= #ARGV do
+  ids[#ids + 1], ids[#ids + 2] = P .. 't:' .. ARGV[k], P .. 'own:' .. ARGV[k + 9]
+  keys[#keys + 1] = P .. 'd:' .. ARGV[k + 1]
+  if not groups[ARGV[k + 2]] then groups[ARGV[k + 2]], names[#names + 1] = 0, ARGV[k + 2] end
+  k = k + 12 + tonumber(ARGV[k + 11])
+end
+local some_id, some_key = call('EXISTS', unpack(ids)) > 0, call('EXISTS', unpack(keys)) > 0
+for i, n in ipairs(call('HMGET', P .. 'grp', unpack(names))) do groups[names[i]] = tonumber(n or '0') end
+local of_this_call = {} -- ids and dedup keys
 
 -- A done task is joined while fresh, and while each of its targets still carries what it published:
 -- otherwise A -> B -> A would end at B.
@@ -86,28 +100,22 @@ local function stand_in_lines(id, band, g, r, seq_text)
   end
   l[#l + 1], l[#l + 2] = seq_text, id
   work[#work + 1], work[#work + 2] = ms, id
-  waiting = waiting + 1
 end
 
 local function enqueue(k)
   local id, dk, g, r, band = ARGV[k], ARGV[k + 1], ARGV[k + 2], ARGV[k + 3], ARGV[k + 4]
   local rec = P .. 't:' .. id
-  if call('EXISTS', rec) == 1 then return 'OK' end -- sent again after a lost reply
-  if ARGV[k + 9] ~= '' and call('EXISTS', P .. 'own:' .. ARGV[k + 9]) == 1 then
+  if of_this_call[id] or (some_id and call('EXISTS', rec) == 1) then return 'OK' end -- sent again after a lost reply
+  if some_id and ARGV[k + 9] ~= '' and call('EXISTS', P .. 'own:' .. ARGV[k + 9]) == 1 then
     count('echo')
     return 'ECHO'
   end
-  local cur = call('GET', P .. 'd:' .. dk)
+  local cur = (some_key or of_this_call[dk]) and call('GET', P .. 'd:' .. dk)
   local joined = cur and join(cur, k, tonumber(band))
   if joined then return joined end
 
   if open >= max_open then return 'FULL' end
-  local group = groups[g]
-  if not group then
-    group = {open = tonumber(call('HGET', P .. 'grp', g) or '0'), new = 0}
-    groups[g], group_names[#group_names + 1] = group, g
-  end
-  if group.open >= max_group then return 'FULLG' end
+  if groups[g] >= max_group then return 'FULLG' end
 
   local delay, seq_text = tonumber(ARGV[k + 6]), string.format('%d', seq + 1)
   local st = delay > 0 and 'delayed' or 'ready'
@@ -127,12 +135,14 @@ local function enqueue(k)
     stand_in_lines(id, band, g, r, seq_text)
   end
   seq, stored, open = seq + 1, stored + 1, open + 1
-  group.open, group.new = group.open + 1, group.new + 1
+  groups[g], grown[g] = groups[g] + 1, true
+  of_this_call[id], of_this_call[dk] = true, true
   event(id, st)
   return 'OK'
 end
 
-local answers, k = {}, 5
+local answers = {}
+k = 5
 while k <= #ARGV do
   local ok, answer = pcall(enqueue, k) -- a key of the wrong type is this request's trouble, not its neighbours'
   answers[#answers + 1] = ok and answer or {'ERR', type(answer) == 'table' and answer.err or tostring(answer)}

@@ -26,18 +26,21 @@ local function free_slots(r)
 end
 
 -- group g has ready work in band b: onto the ring, or beside it until its registry has a slot.  One that is on the
--- ring stays there: claim parks it when it finds no slot.
-local function offer(b, g, r, n)
+-- ring stays there: claim parks it when it finds no slot.  False: it is parked.
+local function put_on_ring(b, g, r)
   local ring = P .. 'ring:' .. b
   if not call('ZSCORE', ring, g) then
     if free_slots(r) <= 0 then
       call('SADD', P .. 'park:' .. r, b .. ':' .. g)
       call('SADD', P .. 'parked', r)
-      return
+      return false
     end
     call('ZADD', ring, virtual(b), g)
   end
-  hint(n)
+  return true
+end
+local function offer(b, g, r)
+  if put_on_ring(b, g, r) then hint() end
 end
 
 -- into the line of its group; q: the band it waits in (0 in the recovery lane), whatever its own band b is
