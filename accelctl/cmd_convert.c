@@ -18,6 +18,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/platform.h"
 #include "common/rules.h"
 #include "common/scope.h"
 #include "common/str.h"

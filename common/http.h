@@ -96,8 +96,4 @@ int http_add_query(char **url, const char *name, const char *value, struct err *
 int http_split(const char *url, char **scheme, char **host_port, char **path, struct err *e);
 /* Percent-encodes one query value or path segment; the caller frees. */
 char *http_escape(const char *s);
-/* Which addresses a connection may go to (IPv4 or IPv6, as text). */
-enum http_address { ADDRESS_PUBLIC, ADDRESS_PRIVATE, ADDRESS_LINK_LOCAL };
-enum http_address http_address_kind(const char *ip);
-
 #endif

@@ -8,6 +8,7 @@
 #include "common/err.h"
 #include "common/json.h"
 #include "common/mem.h"
+#include "common/platform.h"
 #include "common/scope.h"
 #include "common/settings_impl.h"
 #include "common/str.h"

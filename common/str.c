@@ -20,6 +20,15 @@ bool slice_eq(struct slice s, const char *z)
 	return strlen(z) == s.n && (s.n == 0 || memcmp(s.p, z, s.n) == 0);
 }
 
+struct slice slice_trim(const char *p, size_t n)
+{
+	while (n > 0 && (p[0] == ' ' || p[0] == '\t' || p[0] == '\r'))
+		p++, n--;
+	while (n > 0 && (p[n - 1] == ' ' || p[n - 1] == '\t' || p[n - 1] == '\r'))
+		n--;
+	return (struct slice){p, n};
+}
+
 char *slice_dup(struct slice s)
 {
 	return mem_strndup(s.p ? s.p : "", s.n);

@@ -18,7 +18,8 @@ struct slice {
 
 struct slice slice_of(const char *s); /* NULL: empty */
 bool slice_eq(struct slice s, const char *z);
-char *slice_dup(struct slice s); /* mem_strndup */
+struct slice slice_trim(const char *p, size_t n); /* without spaces, tabs and CR at both ends */
+char *slice_dup(struct slice s);		  /* mem_strndup */
 
 bool str_eq(const char *a, const char *b); /* NULL equals only NULL */
 bool str_starts(const char *s, const char *prefix);

@@ -129,9 +129,4 @@ int target_from_json(struct target *t, const struct json *j, const char *at, str
 int target_dedup_key(const struct imageref *source, const struct target *targets, size_t n,
 		     const char *platforms, char hex[65], struct err *e);
 
-/* Platforms: "linux/amd64,linux/arm64/v8", as containerd parses them; sorted, each once, or "". */
-int platforms_normalize(const char *text, char **sorted, struct err *e);
-/* platforms "" matches every one.  variant and os_version may be "". */
-bool platforms_match(const char *platforms, const char *os, const char *arch, const char *variant);
-
 #endif

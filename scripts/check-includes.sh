@@ -18,7 +18,7 @@ str clock buf log metrics -> digest secret json stream imageref
 digest -> stream imageref
 secret digest json stream imageref -> target rules config
 secret json -> storage
-storage -> target
+storage platform -> target
 target -> rules
 rules target -> config
 config -> startup
@@ -30,7 +30,7 @@ loop -> notify
 resp config scripts -> redis
 target rules json clock -> task
 redis task -> queue
-config stream -> http
+config stream address -> http
 stream -> codec tar
 codec digest stream rafs_blake3 -> pool
 codec digest -> out

@@ -9,6 +9,7 @@
 #include "common/err.h"
 #include "common/imageref.h"
 #include "common/mem.h"
+#include "common/platform.h"
 #include "common/scope.h"
 #include "common/str.h"
 #include "common/target.h"

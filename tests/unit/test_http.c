@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "common/address.h"
 #include "common/clock.h"
 #include "common/scope.h"
 #include "common/stream.h"
@@ -67,7 +68,7 @@ static void addresses_have_kinds(void **state)
 {
 	static const struct {
 		const char *ip;
-		enum http_address kind;
+		enum address_kind kind;
 	} cases[] = {
 		{"8.8.8.8", ADDRESS_PUBLIC},
 		{"127.0.0.1", ADDRESS_PRIVATE},
@@ -92,7 +93,7 @@ static void addresses_have_kinds(void **state)
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
-		if (http_address_kind(cases[i].ip) != cases[i].kind)
+		if (address_kind(cases[i].ip) != cases[i].kind)
 			fail_msg("%s", cases[i].ip);
 }
 

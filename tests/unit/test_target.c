@@ -13,6 +13,7 @@
 #include "common/err.h"
 #include "common/json.h"
 #include "common/mem.h"
+#include "common/platform.h"
 #include "common/secret.h"
 #include "common/target.h"
 
