@@ -27,6 +27,7 @@ struct cache_entry {
 	struct layer_result result;
 	char *repository[CACHE_REPOSITORIES]; /* where the blob was seen, latest first */
 	size_t n_repositories;
+	bool foreign; /* another program made it, with options that nobody noted */
 };
 void cache_entry_fini(struct cache_entry *c);
 struct json *cache_entry_to_json(const struct cache_entry *c);

@@ -30,6 +30,7 @@
 #include "worker/classify.h"
 #include "worker/dictionary.h"
 #include "worker/drivers/driver.h"
+#include "worker/drivers/nydus.h"
 #include "worker/layer.h"
 #include "worker/limits.h"
 #include "worker/pool.h"
@@ -764,6 +765,17 @@ static enum cached look_for_cached(struct conv *c, const struct column *k, const
 	return size == x->stored.size ? CACHED_HERE : CACHED_WRONG;
 }
 
+/* What upstream's acceld made may serve where the driver itself can tell that it is what was asked
+ * for; not in place of an index or of references to a dictionary. */
+static bool may_serve(const struct column *k, const struct cache_entry *x)
+{
+	const struct target *t = k->target;
+
+	return !x->foreign || (t->driver == DRIVER_NYDUS && !t->nydus.oci_ref &&
+			       !t->nydus.chunk_dict_ref &&
+			       str_eq(x->stored.media_type, NYDUS_BLOB_TYPE));
+}
+
 /* 1: it was there.  0: it is ours to convert (a broken cache counts as empty).  Someone else's
  * conversion of the same layer is waited for, for a while. */
 static int get_or_lease(struct conv *c, struct cache *cache, const char *key, const struct item *it,
@@ -802,16 +814,19 @@ static int from_cache(struct conv *c, struct column *k, const struct item *it)
 	for (int tries = 0; tries < 2; tries++) {
 		struct cache_entry x = {0};
 		struct err e = {0};
-		enum cached is;
+		enum cached is = CACHED_UNUSABLE;
+		bool foreign;
 
 		if (!get_or_lease(c, cache, key, it, &x))
 			return 0;
-		is = look_for_cached(c, k, it, &x);
+		foreign = x.foreign;
+		if (may_serve(k, &x))
+			is = look_for_cached(c, k, it, &x);
 		if (is == CACHED_HERE &&
 		    fill_places(c, k, it, CODEC_NONE, NULL, &x.stored, &x.result, &e) < 0)
 			is = e.class == CLASS_FINAL ? CACHED_WRONG : CACHED_UNUSABLE;
 		cache_entry_fini(&x);
-		if (is != CACHED_WRONG)
+		if (is != CACHED_WRONG || foreign)
 			return is == CACHED_HERE;
 		cache->ops->forget(cache, key);
 	}
@@ -887,6 +902,21 @@ static void open_caches(struct conv *c)
 	}
 }
 
+static void list_images(struct conv *c, struct cache *cache)
+{
+	for (size_t m = 0; m < c->source.n; m++) {
+		const struct resolved_image *im = &c->source.image[m];
+		size_t n = im->manifest.n_layers;
+		scoped_free struct digest *source = mem_array(n ? n : 1, sizeof(*source));
+
+		for (size_t i = 0; i < n; i++)
+			source[i] = im->manifest.layers[i].digest;
+		cachetag_image(cache,
+			       im->from.platform.set ? &im->from.platform : &im->config.platform,
+			       source, n);
+	}
+}
+
 static void save_caches(struct conv *c)
 {
 	for (size_t i = 0; i < c->n_tagged; i++) {
@@ -896,6 +926,7 @@ static void save_caches(struct conv *c)
 		if (!t->cache || stopped(c, &e) < 0)
 			continue;
 		tell_cache(c, CACHE_PUSHING, &t->ref);
+		list_images(c, t->cache);
 		if (cachetag_save(t->cache, &e) < 0)
 			warn(c, "cache could not be written", "error", e.text);
 		else

@@ -43,6 +43,7 @@ static struct mock {
 	int break_uploads;	  /* so many uploads fail with NET after 1000 bytes */
 	int put_fails;		  /* manifest PUTs fail with NET and no answer */
 	void (*before_put)(void); /* called before a tag moves */
+	void (*before_child)(void); /* called before a manifest is put by digest */
 	void (*on_get)(void);	  /* when a blob is asked for */
 } mock = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -179,6 +180,8 @@ int registry_put_manifest(struct registry *r, const struct imageref *ref, const 
 
 	if (ref->tag[0] && mock.before_put)
 		mock.before_put();
+	if (!ref->tag[0] && mock.before_child)
+		mock.before_child();
 	if (mock.put_fails > 0) {
 		mock.put_fails--;
 		return err_set(e, ERR_NET, "%s closed the connection without an answer", ref->host);

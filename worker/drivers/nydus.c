@@ -266,15 +266,37 @@ static int layer_same(struct drv_image *im, const struct layer_in *in, uint32_t 
 	return 0;
 }
 
+/* A layer that another program stored, or that an older key names wrongly, is made by these options
+ * as far as anyone can tell: what cannot be mixed, and what the operator asked for. */
+static int check_own(const struct nydus_options *o, const struct rafs_blob *b, struct err *e)
+{
+	const struct rafs_pack_opts po = pack_opts(o);
+
+	if (b->features & V6_ZRAN)
+		return o->oci_ref ? 0 : err_set(e, ERR_CORRUPT, "its data lie in the source layer");
+	if (b->compressor != po.compressor)
+		return err_set(e, ERR_CORRUPT, "its chunks are compressed in another way");
+	if ((b->digester == V6_DIGEST_SHA256) != po.sha256)
+		return err_set(e, ERR_CORRUPT, "its chunks have digests of another kind");
+	if (!(b->features & V6_BATCH) != !po.batch_size)
+		return err_set(e, ERR_CORRUPT, "its small files are %sbatched",
+			       po.batch_size ? "not " : "");
+	return 0;
+}
+
 /* A stored layer may refer to its own blob and to those of this very dictionary. */
 static int check_stored(const struct drv_image *im, const struct rafs_layer *l, struct err *e)
 {
-	if (l->fs->chunk_size != options(im)->chunk_size)
+	const struct nydus_options *o = options(im);
+
+	if (l->fs->chunk_size != o->chunk_size)
 		return err_set(e, ERR_CORRUPT, "chunks of %u bytes for %" PRIu64, l->fs->chunk_size,
-			       options(im)->chunk_size);
+			       o->chunk_size);
 	for (size_t i = 0; i < l->fs->n_blobs; i++) {
 		const struct rafs_blob *b = l->fs->blobs[i];
 
+		if (b->own && check_own(o, b, e) < 0)
+			return -1;
 		if (!b->own && !(im->dict && rafs_dict_has(nydus_dict_chunks(im->dict), b)))
 			return err_set(e, ERR_CORRUPT, "it refers to %.12s, another image's blob",
 				       b->id);
