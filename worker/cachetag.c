@@ -31,7 +31,7 @@ struct entries {
 	struct entry *e;
 	size_t n, cap;
 };
-struct child { /* a platform's manifest in the tag's index */
+struct child {		     /* a platform's manifest in the tag's index */
 	struct descriptor d; /* as it is there */
 	struct entries list;
 	bool changed; /* to be written anew */
@@ -458,9 +458,7 @@ void cachetag_image(struct cache *base, const struct platform *p, const struct d
 
 	mem_grow(c->image, c->n_images, c->cap_images);
 	c->image[c->n_images++] = (struct image){
-		.platform = *p,
-		.source = mem_dup(source, (n ? n : 1) * sizeof(*source)),
-		.n = n};
+		.platform = *p, .source = mem_dup(source, (n ? n : 1) * sizeof(*source)), .n = n};
 }
 
 /* ---- struct cache_ops */

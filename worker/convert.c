@@ -771,9 +771,9 @@ static bool may_serve(const struct column *k, const struct cache_entry *x)
 {
 	const struct target *t = k->target;
 
-	return !x->foreign || (t->driver == DRIVER_NYDUS && !t->nydus.oci_ref &&
-			       !t->nydus.chunk_dict_ref &&
-			       str_eq(x->stored.media_type, NYDUS_BLOB_TYPE));
+	return !x->foreign ||
+	       (t->driver == DRIVER_NYDUS && !t->nydus.oci_ref && !t->nydus.chunk_dict_ref &&
+		str_eq(x->stored.media_type, NYDUS_BLOB_TYPE));
 }
 
 /* 1: it was there.  0: it is ours to convert (a broken cache counts as empty).  Someone else's

@@ -39,12 +39,12 @@ static struct mock {
 	/* counters */
 	int gets, ranges, uploads, open_uploads, commits, tag_puts, mounts;
 	/* failing */
-	struct digest flip;	  /* this blob arrives with its last byte changed */
-	int break_uploads;	  /* so many uploads fail with NET after 1000 bytes */
-	int put_fails;		  /* manifest PUTs fail with NET and no answer */
-	void (*before_put)(void); /* called before a tag moves */
+	struct digest flip;	    /* this blob arrives with its last byte changed */
+	int break_uploads;	    /* so many uploads fail with NET after 1000 bytes */
+	int put_fails;		    /* manifest PUTs fail with NET and no answer */
+	void (*before_put)(void);   /* called before a tag moves */
 	void (*before_child)(void); /* called before a manifest is put by digest */
-	void (*on_get)(void);	  /* when a blob is asked for */
+	void (*on_get)(void);	    /* when a blob is asked for */
 } mock = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static inline void mock_reset(void)

@@ -322,13 +322,12 @@ static void ours_is_what_upstream_writes_but_for_two_annotations(void **s)
 			struct cache_entry x = {0};
 			char key[CACHE_KEY];
 
-			assert_int_equal(
-				digest_parse(&source[k],
-					     annotations_get(&m.layers[k].annotations,
-							     "containerd.io/snapshot/"
-							     "nydus-source-digest"),
-					     &e),
-				0);
+			assert_int_equal(digest_parse(&source[k],
+						      annotations_get(&m.layers[k].annotations,
+								      "containerd.io/snapshot/"
+								      "nydus-source-digest"),
+						      &e),
+					 0);
 			descriptor_copy(&x.stored, &m.layers[k]);
 			annotations_fini(&x.stored.annotations);
 			annotations_set(&x.stored.annotations, "containerd.io/snapshot/nydus-blob",
