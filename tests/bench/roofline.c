@@ -2,10 +2,11 @@
  * everything in memory: unpack the layer, hash what must be hashed, compress the chunks.  What a
  * conversion takes beyond the sum is ours to answer for.
  *
- *   roofline [-f gzip|zstd] [-l LEVEL] [-c CHUNK] [-p PASS,PASS...] [-x PASS,PASS...] [-r TIMES]
+ *   roofline [-f gzip|zstd] [-d] [-l LEVEL] [-c CHUNK] [-p PASS,PASS...] [-x PASS,PASS...] [-r TIMES]
  * LAYER
  *
- * -p: only these passes; -x: all but these; -r: the best of so many runs of each. */
+ * -d: files' data alone are compressed (Nydus); -p: only these passes; -x: all but these; -r: the
+ * best of so many runs of each.  Without -p: all of the passes that the formats share. */
 #include <fcntl.h>
 #include <getopt.h>
 #include <stdbool.h>
@@ -23,6 +24,7 @@
 #include "common/stream.h"
 #include "worker/codec/codec.h"
 #include "worker/codec/encode.h"
+#include "worker/rafs/blake3.h"
 #include "worker/tar/tar_reader.h"
 
 #define MOST ((size_t)16 << 30)
@@ -42,6 +44,7 @@ struct bench {
 	uint8_t *piece; /* one packed segment */
 	size_t piece_cap;
 	size_t bytes; /* that the pass went through */
+	bool data_only;
 };
 
 static double cpu(void)
@@ -58,15 +61,16 @@ static void die(const struct err *e, const char *what)
 	exit(1);
 }
 
-static void inflate_to(struct bench *b, struct buf *to)
+static void inflate_to(struct bench *b, struct buf *to, bool by_zlib)
 {
+	const struct codec_opts o = {.large_window = true, .portable = by_zlib};
 	struct source *s = source_from_memory(b->layer.data, b->layer.len);
 	size_t step = 256 << 10;
 	uint8_t *part = mem_alloc(step);
 	struct err e = {0};
 	ssize_t r;
 
-	if (codec_unpack(&s, b->codec, &(struct codec_opts){.large_window = true}, &e) < 0)
+	if (codec_unpack(&s, b->codec, &o, &e) < 0)
 		die(&e, "unpack");
 	b->bytes = 0;
 	while ((r = source_read(s, part, step, &e)) > 0) {
@@ -130,7 +134,12 @@ static void hash(struct bench *b, const struct buf *what)
 
 static void inflate(struct bench *b)
 {
-	inflate_to(b, NULL);
+	inflate_to(b, NULL, false);
+}
+
+static void inflate_by_zlib(struct bench *b)
+{
+	inflate_to(b, NULL, true);
 }
 
 static void hash_layer(struct bench *b)
@@ -156,6 +165,18 @@ static void hash_chunks(struct bench *b)
 	}
 }
 
+static void blake3_chunks(struct bench *b)
+{
+	uint8_t out[BLAKE3_OUT];
+
+	b->bytes = 0;
+	for (size_t i = 0; i < b->n; i++) {
+		if (b->segments[i].data)
+			blake3_hash(out, b->tar.data + b->segments[i].at, b->segments[i].data);
+		b->bytes += b->segments[i].data;
+	}
+}
+
 static void compress_all(struct bench *b)
 {
 	struct err e = {0};
@@ -164,11 +185,15 @@ static void compress_all(struct bench *b)
 	buf_reset(&b->target);
 	b->bytes = 0;
 	for (size_t i = 0; i < b->n; i++) {
-		if (encode(b->encoder, &b->as, b->tar.data + b->segments[i].at, b->segments[i].n,
-			   b->piece, b->piece_cap, &got, &e) < 0 ||
+		size_t n = b->data_only ? b->segments[i].data : b->segments[i].n;
+
+		if (n == 0)
+			continue;
+		if (encode(b->encoder, &b->as, b->tar.data + b->segments[i].at, n, b->piece,
+			   b->piece_cap, &got, &e) < 0 ||
 		    buf_add(&b->target, b->piece, got, &e) < 0)
 			die(&e, "compress");
-		b->bytes += b->segments[i].n;
+		b->bytes += n;
 	}
 }
 
@@ -180,14 +205,17 @@ static void hash_target(struct bench *b)
 static const struct pass {
 	const char *name, *what;
 	void (*run)(struct bench *b);
+	bool asked; /* only with -p */
 } passes[] = {
-	{"inflate", "unpack the source layer", inflate},
-	{"source-blob", "SHA-256 of the source layer", hash_layer},
-	{"source-tar", "SHA-256 of the source tar (diff_id)", hash_tar},
-	{"target-tar", "SHA-256 of the target tar (diff_id)", hash_tar},
-	{"chunks", "SHA-256 of each chunk", hash_chunks},
-	{"compress", "compress each piece", compress_all},
-	{"target-blob", "SHA-256 of the target layer", hash_target},
+	{"zlib", "unpack the source layer with zlib", inflate_by_zlib, true},
+	{"inflate", "unpack the source layer", inflate, false},
+	{"source-blob", "SHA-256 of the source layer", hash_layer, false},
+	{"source-tar", "SHA-256 of the source tar (diff_id)", hash_tar, false},
+	{"target-tar", "SHA-256 of the target tar (diff_id)", hash_tar, false},
+	{"chunks", "SHA-256 of each chunk", hash_chunks, false},
+	{"blake3", "BLAKE3 of each chunk", blake3_chunks, true},
+	{"compress", "compress each piece", compress_all, false},
+	{"target-blob", "SHA-256 of the target layer", hash_target, false},
 };
 #define PASSES (sizeof(passes) / sizeof(passes[0]))
 
@@ -229,7 +257,7 @@ static void prepare(struct bench *b, size_t chunk)
 {
 	size_t largest = 0;
 
-	inflate_to(b, &b->tar);
+	inflate_to(b, &b->tar, false);
 	cut(b, chunk);
 	for (size_t i = 0; i < b->n; i++)
 		largest = b->segments[i].n > largest ? b->segments[i].n : largest;
@@ -267,7 +295,7 @@ static void report(struct bench *b, const bool on[PASSES], int times)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: roofline [-f gzip|zstd] [-l LEVEL] [-c CHUNK] [-p PASS,...] [-x "
+	fprintf(stderr, "usage: roofline [-f gzip|zstd] [-d] [-l LEVEL] [-c CHUNK] [-p PASS,...] [-x "
 			"PASS,...] [-r TIMES] "
 			"LAYER\npasses:");
 	for (size_t i = 0; i < PASSES; i++)
@@ -288,13 +316,17 @@ int main(int argc, char **argv)
 	bool on[PASSES];
 	int times = 1, c;
 
-	memset(on, true, sizeof(on));
-	while ((c = getopt(argc, argv, "f:l:c:p:x:r:")) != -1) {
+	for (size_t i = 0; i < PASSES; i++)
+		on[i] = !passes[i].asked;
+	while ((c = getopt(argc, argv, "f:dl:c:p:x:r:")) != -1) {
 		switch (c) {
 		case 'f':
 			if (strcmp(optarg, "gzip") != 0 && strcmp(optarg, "zstd") != 0)
 				return usage();
 			b.as.encoding = strcmp(optarg, "zstd") == 0 ? ENCODE_ZSTD : ENCODE_GZIP;
+			break;
+		case 'd':
+			b.data_only = true;
 			break;
 		case 'l':
 			b.as.level = atoi(optarg);
