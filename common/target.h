@@ -37,7 +37,7 @@ struct zstdchunked_options {
 	enum zstd_dialect dialect; /* default containerd */
 	enum zstd_dialect face;	   /* with DIALECT_BOTH: whose annotations this target carries */
 	uint64_t chunk_size;	   /* containerd's dialect; default 4 MiB */
-	int compression_level;	   /* zstd 1..19; default 3 */
+	int compression_level;	   /* zstd 1..19; 0: our default for the dialect */
 	char *prioritized_files;
 	bool docker2oci;
 };

@@ -59,7 +59,7 @@ static void defaults_are_those_of_the_header(void **state)
 	target_fini(&t);
 	target_init(&t, DRIVER_ZSTDCHUNKED);
 	assert_int_equal(t.zstdchunked.dialect, DIALECT_CONTAINERD);
-	assert_int_equal(t.zstdchunked.compression_level, 3);
+	assert_int_equal(t.zstdchunked.compression_level, 0);
 	target_fini(&t);
 	target_init(&t, DRIVER_NYDUS);
 	assert_int_equal(t.nydus.fs_version, 6);

@@ -49,10 +49,19 @@ static bool verbatim(const struct drv_layer *l)
 	return l->opts->dialect != DIALECT_CONTAINERD;
 }
 
+/* By bench, 290 MB of Debian packages: with 2 a layer is 1.6 % larger than stargz-snapshotter's, with
+ * 5 podman's small chunks are 1.2 % larger than skopeo's. */
+static int level(const struct zstdchunked_options *o)
+{
+	if (o->compression_level)
+		return o->compression_level;
+	return o->dialect == DIALECT_CONTAINERD ? 2 : 5;
+}
+
 static struct encode_as encoding(const struct target *t)
 {
 	return (struct encode_as){
-		.encoding = ENCODE_ZSTD, .level = t->zstdchunked.compression_level, .checksum = 1};
+		.encoding = ENCODE_ZSTD, .level = level(&t->zstdchunked), .checksum = 1};
 }
 
 static size_t largest(const struct target *t)
@@ -77,7 +86,7 @@ static int identity(const struct target *t, char *text, size_t n)
 		text, n,
 		"zstdchunked/%" PRIu32 " dialect=%s chunk_size=%" PRIu64 " level=%d prioritized=%s",
 		target_format_version(DRIVER_ZSTDCHUNKED), dialects[o->dialect],
-		lazy ? o->chunk_size : 0, o->compression_level, *listed ? digest_hex(&d, hex) : "");
+		lazy ? o->chunk_size : 0, level(o), *listed ? digest_hex(&d, hex) : "");
 }
 
 static int image_open(struct drv_image **to, const struct target *t, const struct manifest *src,
