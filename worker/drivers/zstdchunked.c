@@ -49,8 +49,8 @@ static bool verbatim(const struct drv_layer *l)
 	return l->opts->dialect != DIALECT_CONTAINERD;
 }
 
-/* By bench, 290 MB of Debian packages: with 2 a layer is 1.6 % larger than stargz-snapshotter's, with
- * 5 podman's small chunks are 1.2 % larger than skopeo's. */
+/* By bench, 290 MB of Debian packages: with 2 a layer is 1.6 % larger than stargz-snapshotter's,
+ * with 5 podman's small chunks are 1.2 % larger than skopeo's. */
 static int level(const struct zstdchunked_options *o)
 {
 	if (o->compression_level)
@@ -82,11 +82,11 @@ static int identity(const struct target *t, char *text, size_t n)
 	struct digest d;
 
 	digest_of(&d, DIGEST_SHA256, listed, strlen(listed));
-	return snprintf(
-		text, n,
-		"zstdchunked/%" PRIu32 " dialect=%s chunk_size=%" PRIu64 " level=%d prioritized=%s",
-		target_format_version(DRIVER_ZSTDCHUNKED), dialects[o->dialect],
-		lazy ? o->chunk_size : 0, level(o), *listed ? digest_hex(&d, hex) : "");
+	return snprintf(text, n,
+			"zstdchunked/%" PRIu32 " dialect=%s chunk_size=%" PRIu64
+			" level=%d prioritized=%s",
+			target_format_version(DRIVER_ZSTDCHUNKED), dialects[o->dialect],
+			lazy ? o->chunk_size : 0, level(o), *listed ? digest_hex(&d, hex) : "");
 }
 
 static int image_open(struct drv_image **to, const struct target *t, const struct manifest *src,
