@@ -15,7 +15,7 @@ local open = call('ZCARD', P .. 'work') + call('ZCARD', P .. 'delay')
 -- What several requests write to the same key is collected, and written by settle().
 local seq = tonumber(call('GET', P .. 'seq') or '0') -- also the count of all that were ever accepted
 local first = seq
-local stored, all, work, grown = 0, {}, {}, {}
+local stored, all, work, grown, told = 0, {}, {}, {}, {}
 local groups = {} -- how many are open
 local lines, line_names = {}, {}
 local function settle()
@@ -33,7 +33,9 @@ local function settle()
     if put_on_ring(l.band, l.g, l.r) then hints = hints + #l / 2 end
   end
   if hints > 0 then hint(hints) end
-  stored, all, work, grown, lines, line_names = 0, {}, {}, {}, {}, {}
+  for i = 1, #told - 2, 2 do call('XADD', P .. 'ev', '*', 'id', told[i], 'st', told[i + 1]) end
+  event(told[#told - 1], told[#told]) -- the last one trims
+  stored, all, work, grown, told, lines, line_names = 0, {}, {}, {}, {}, {}, {}
 end
 
 -- One look for all: that none of them was there before, nor is our own output, is what nearly always holds.
@@ -137,7 +139,7 @@ local function enqueue(k)
   seq, stored, open = seq + 1, stored + 1, open + 1
   groups[g], grown[g] = groups[g] + 1, true
   of_this_call[id], of_this_call[dk] = true, true
-  event(id, st)
+  told[#told + 1], told[#told + 2] = id, st
   return 'OK'
 end
 
