@@ -66,7 +66,8 @@ convert registry oci drivers http config startup blobat rafs -> accelctl
 config loop startup notify -> acceld
 """
 LIBRARIES = {  # header pattern -> the files that may include it
-    r'event2?/|^event\.h|^evhttp': ['common/loop.c', 'common/httpd.c', 'common/resp.c', 'common/tls.c'],
+    r'event2?/|^event\.h|^evhttp': ['common/loop.c', 'common/httpd.c', 'common/httpd_impl.h', 'common/httpd_conn.c',
+                                          'common/httpd_listen.c', 'common/resp.c', 'common/tls.c'],
     r'^openssl/': ['common/digest.c', 'common/secret.c', 'common/tls.c', 'common/tls.h', 'common/httpd.c', 'common/resp.c'],
     r'^curl/': ['common/http.c'],
     r'^hiredis': ['common/resp.c'],
@@ -83,7 +84,7 @@ def module(path):
     parts = path.split('/')
     stem = re.sub(r'\.[ch]$', '', parts[-1])
     if parts[0] == 'common':
-        return {'stream_impl': 'stream', 'config_impl': 'config', 'settings': 'config',
+        return {'stream_impl': 'stream', 'httpd_impl': 'httpd', 'httpd_conn': 'httpd', 'httpd_listen': 'httpd', 'config_impl': 'config', 'settings': 'config',
                 'settings_impl': 'config', 'settings_keys': 'config', 'settings_rules': 'config', 'settings_write': 'config'}.get(stem, stem)
     if parts[0] == 'worker':
         if len(parts) > 2:
