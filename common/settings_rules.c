@@ -183,8 +183,8 @@ static void set_cache_tag(struct loader *l, struct target *t, const struct node 
 			    "registry",
 			    storage_kind_name(t->nydus.backend));
 	loader_sayf(l, SEVERITY_NOTE, n, path,
-		    "cache_tag: images of this tag are not converted; layers are remembered in "
-		    "Redis, not under it");
+		    "cache_tag: images of this tag are not converted; layers are remembered under "
+		    "it, not in Redis");
 }
 
 static void read_cache_tag(struct loader *l, struct target *t, const struct node *map,

@@ -185,6 +185,7 @@ static int compare_ref(struct check *c, const struct descriptor *from, const str
 {
 	scoped(source_freep) struct source *body = NULL;
 	const struct codec_opts o = {0};
+	struct blobat_registry gz; /* where nydusd looks for it: in the result's own repository */
 	struct stored s;
 	int r = blob_source(&body, c->reg, c->from->repository, from, e);
 
@@ -193,7 +194,9 @@ static int compare_ref(struct check *c, const struct descriptor *from, const str
 	if (r < 0)
 		return finding(c, (err_wrap(e, "source layer"), e));
 	stored_init(&s, c, to);
-	r = rafs_check_ref(s.at, &body, &from->digest, e);
+	blobat_registry_init(&gz, c->reg, c->to->repository, from);
+	r = rafs_check_ref(s.at, &body, &from->digest, &gz.at, e);
+	blobat_registry_fini(&gz);
 	stored_fini(&s);
 	if (r < 0)
 		return finding(c, e);

@@ -258,7 +258,7 @@ static void upstreams_suffix_and_cache_tag_may_stand_in_two_items(void **state)
 				  "    - tag_suffix: -ignored\n",
 				  "c.yaml:4:18: converter.rules: cache_tag: images of this tag are "
 				  "not converted; layers are "
-				  "remembered in Redis, not under it (note)\n");
+				  "remembered under it, not in Redis (note)\n");
 
 	assert_int_equal(s->rules.n, 1);
 	assert_string_equal(s->rules.rule[0].targets[0].tag_template, "{tag}-nydus");

@@ -8,6 +8,7 @@
 #include "common/mem.h"
 #include "worker/codec/blocks.h"
 #include "worker/rafs/rafs_check.h"
+#include "worker/rafs/rafs_restart.h"
 
 static int on_block(void *arg, const struct block *b, struct err *e)
 {
@@ -360,6 +361,125 @@ static void merged_references_name_the_layer_and_the_index(void **state)
 	buf_fini(&got);
 }
 
+/* ---- what `accelctl check` finds */
+
+static int check_ref(const struct buf *blob, const struct buf *gz, struct err *e)
+{
+	struct memory_at at = memory_at(blob), layer = memory_at(gz);
+	struct source *s = source_from_memory(gz->data, gz->len);
+	const struct codec_opts o = {0};
+	struct digest source;
+
+	digest_of(&source, DIGEST_SHA256, gz->data, gz->len);
+	assert_int_equal(codec_unpack(&s, CODEC_GZIP, &o, e), 0);
+	return rafs_check_ref(&at.at, &s, &source, &layer.at, e);
+}
+
+static void upstreams_indexes_and_ours_are_right(void **state)
+{
+	struct buf tar = big_tar(), gz = BUF_INIT(MEMORY), blob = BUF_INIT(MEMORY);
+	struct rafs_layer l = {0};
+	struct err e = {0};
+
+	for (int i = 1; i <= 3; i++) { /* nydus-image's */
+		struct buf theirs, layer;
+		char path[64];
+
+		snprintf(path, sizeof(path), GOLDEN "layer%d-zran.blob", i);
+		theirs = file_bytes(path, false);
+		snprintf(path, sizeof(path), GOLDEN "layer%d.tar.gz", i);
+		layer = file_bytes(path, false);
+		if (check_ref(&theirs, &layer, &e) < 0)
+			fail_msg("%s: %s", path, e.text);
+		buf_fini(&theirs);
+		buf_fini(&layer);
+	}
+	for (size_t at = 0; at < tar.len; at += 1u << 20) /* many members */
+		gzip_member(&gz, tar.data + at, tar.len - at < 1u << 20 ? tar.len - at : 1u << 20,
+			    6);
+	assert_false(pack_ref(gz.data, gz.len, &blob, &l));
+	if (check_ref(&blob, &gz, &e) < 0)
+		fail_msg("%s", e.text);
+	rafs_layer_fini(&l);
+	buf_fini(&tar);
+	buf_fini(&gz);
+	buf_fini(&blob);
+}
+
+struct wrong { /* one thing changed in a good index */
+	const char *name;
+	size_t context; /* which; SIZE_MAX: of the chunk infos */
+	size_t at, width;
+	uint64_t add;
+	const char *says;
+};
+
+/* Each field of a context and of a chunk's place moved a little: nothing but random access can see
+ * most of it. */
+static void what_random_access_would_stumble_over_is_found(void **state)
+{
+	static const struct wrong wrong[] = {
+		{"where it starts", 1, 0, 8, 1, "context 1"},
+		{"packed bytes", 1, 24, 4, (uint64_t)-200000, "context 1"},
+		{"unpacked bytes", 1, 28, 4, (uint64_t)-1500000, "context 1"},
+		{"more than 16 MiB", 1, 28, 4, 16u << 20, "context 1: out of bounds"},
+		{"window elsewhere", 2, 16, 8, (uint64_t)-1, "context 2"},
+		{"no window", 1, 32, 4, (uint64_t)-32768, "context 1"},
+		{"window behind the end", 1, 16, 8, 1u << 30, "context 1: out of bounds"},
+		{"another bit", 1, 37, 1, 1, "context 1"},
+		{"nine bits", 1, 37, 1, 9, "context 1"},
+		{"chunk a byte further", SIZE_MAX, 16, 4, 1, "chunk 0"},
+		{"chunk in another context", SIZE_MAX, 20, 4, 1, "chunk 0"},
+		{"chunk in no context", SIZE_MAX, 20, 4, 60000, "chunk 0: it lies in no context"},
+	};
+	struct buf tar = big_tar(), gz = BUF_INIT(MEMORY), blob = BUF_INIT(MEMORY), digests;
+	struct rafs_layer l = {0};
+	struct memory_at at;
+	struct rafs_toc toc;
+	struct memory_at layer;
+	const struct v6_meta *h;
+	struct err e = {0};
+
+	gzip_member(&gz, tar.data, tar.len, 6);
+	assert_false(pack_ref(gz.data, gz.len, &blob, &l));
+	at = memory_at(&blob);
+	layer = memory_at(&gz);
+	assert_int_equal(rafs_toc_read(&toc, &at.at, &e), 0);
+	buf_init(&digests, MEMORY);
+	assert_int_equal(
+		rafs_section_read(rafs_toc_find(&toc, "blob.digest"), &at.at, &digests, &e), 0);
+	h = (const void *)(l.meta + l.meta_n - sizeof(*h));
+	assert_true(le32_get(h->contexts) > 3);
+	if (rafs_check_restarts(&l, digests.data, digests.len, &layer.at, &e) < 0)
+		fail_msg("%s", e.text);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		const struct wrong *w = &wrong[i];
+		uint8_t *p = l.meta + w->at;
+		uint64_t v = 0;
+
+		if (w->context != SIZE_MAX)
+			p += le64_get(h->contexts_at) + 40 * w->context;
+		memcpy(&v, p, w->width);
+		v += w->add;
+		memcpy(p, &v, w->width);
+		e = (struct err){0};
+		if (rafs_check_restarts(&l, digests.data, digests.len, &layer.at, &e) == 0)
+			fail_msg("%s is not found", w->name);
+		if (e.code != ERR_CORRUPT || !strstr(e.text, w->says))
+			fail_msg("%s: %s", w->name, e.text);
+		v -= w->add;
+		memcpy(p, &v, w->width);
+	}
+	digests.data[40] ^= 1;
+	assert_int_equal(rafs_check_restarts(&l, digests.data, digests.len, &layer.at, &e), -1);
+	assert_int_equal(rafs_check_restarts(&l, digests.data, 32, &layer.at, &e), -1);
+	rafs_layer_fini(&l);
+	buf_fini(&digests);
+	buf_fini(&tar);
+	buf_fini(&gz);
+	buf_fini(&blob);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -367,6 +487,8 @@ int main(void)
 		T(inflate_restarts_at_every_context_whatever_the_members),
 		T(a_layer_with_a_sparse_file_is_converted_instead),
 		T(merged_references_name_the_layer_and_the_index),
+		T(upstreams_indexes_and_ours_are_right),
+		T(what_random_access_would_stumble_over_is_found),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -140,3 +140,66 @@ struct engine *engine_blocks(const struct codec_opts *o, struct err *e)
 	}
 	return &x->base;
 }
+
+/* ---- going on at a boundary */
+
+/* Behind a member's trailer zlib itself reads the next one, header and all. */
+static int next_member(z_stream *z, bool raw, struct err *e)
+{
+	const uInt trailer = raw ? 8 : 0;
+
+	if (z->avail_in <= trailer)
+		return err_set(e, ERR_CORRUPT, "the gzip member ends %u bytes too early",
+			       z->avail_out);
+	z->next_in += trailer;
+	z->avail_in -= trailer;
+	return inflateReset2(z, 16 + MAX_WBITS) == Z_OK
+		       ? 0
+		       : err_set(e, ERR_BUG, "zlib does not start again");
+}
+
+static int inflate_all(z_stream *z, struct err *e)
+{
+	bool raw = true;
+
+	while (z->avail_out) {
+		int r = inflate(z, Z_NO_FLUSH);
+
+		if (r == Z_MEM_ERROR)
+			return err_set(e, ERR_SYSTEM, "no memory to inflate");
+		if (r == Z_STREAM_END && z->avail_out) {
+			if (next_member(z, raw, e) < 0)
+				return -1;
+			raw = false;
+		} else if (r != Z_OK && r != Z_STREAM_END) {
+			return err_set(e, ERR_CORRUPT,
+				       r == Z_BUF_ERROR ? "%u bytes are missing"
+							: "not deflate, %u bytes before its end",
+				       z->avail_out);
+		}
+	}
+	return 0;
+}
+
+int blocks_restart(const struct restart *r, const void *in, size_t in_n, void *out, size_t n,
+		   struct err *e)
+{
+	z_stream z = {0};
+	int rc = -1;
+
+	if (in_n > UINT32_MAX || n > UINT32_MAX || r->in_bits > 7 || r->window_n > WINDOW)
+		return err_set(e, ERR_CORRUPT, "no boundary of a deflate block");
+	if (inflateInit2(&z, -MAX_WBITS) != Z_OK)
+		return err_set(e, ERR_SYSTEM, "no memory to inflate");
+	z.next_in = (Bytef *)in;
+	z.avail_in = (uInt)in_n;
+	z.next_out = out;
+	z.avail_out = (uInt)n;
+	if ((r->in_bits && inflatePrime(&z, r->in_bits, r->in_byte >> (8 - r->in_bits)) != Z_OK) ||
+	    (r->window_n && inflateSetDictionary(&z, r->window, (uInt)r->window_n) != Z_OK))
+		err_set(e, ERR_CORRUPT, "no boundary of a deflate block");
+	else
+		rc = inflate_all(&z, e);
+	inflateEnd(&z);
+	return rc;
+}

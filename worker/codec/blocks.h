@@ -28,4 +28,15 @@ struct block {
 	size_t window_n;
 };
 
+struct err;
+struct restart { /* what was kept of a boundary */
+	const uint8_t *window;
+	size_t window_n; /* 32 KiB at most */
+	uint8_t in_bits, in_byte;
+};
+/* As a reader goes on there: `in` begins at in_pos; trailers and headers of gzip members are
+ * crossed.  All n bytes of `out`, or ERR_CORRUPT. */
+int blocks_restart(const struct restart *r, const void *in, size_t in_n, void *out, size_t n,
+		   struct err *e);
+
 #endif

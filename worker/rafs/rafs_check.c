@@ -13,6 +13,7 @@
 #include "worker/rafs/rafs_merge.h"
 #include "worker/rafs/rafs_pack.h"
 #include "worker/rafs/rafs_read.h"
+#include "worker/rafs/rafs_restart.h"
 #include "worker/tar/tar_reader.h"
 
 /* ---- chunk infos */
@@ -623,8 +624,23 @@ static int tree_of(struct source **layer, const struct rafs_pack_opts *o, struct
 	return r;
 }
 
+static int check_access(const struct rafs_layer *l, struct blob_at *blob, struct blob_at *gz,
+			struct err *e)
+{
+	scoped(buf_fini) struct buf digests = BUF_INIT(32 * (size_t)RAFS_MAX_CHUNKS);
+	const struct rafs_section *s;
+	struct rafs_toc toc;
+
+	if (rafs_toc_read(&toc, blob, e) < 0)
+		return -1;
+	s = rafs_toc_find(&toc, "blob.digest");
+	if (s && rafs_section_read(s, blob, &digests, e) < 0)
+		return -1;
+	return rafs_check_restarts(l, digests.data, digests.len, gz, e);
+}
+
 int rafs_check_ref(struct blob_at *blob, struct source **layer, const struct digest *source,
-		   struct err *e)
+		   struct blob_at *gz, struct err *e)
 {
 	struct rafs_pack_opts o = {.compressor = V6_ZSTD, .zran = true, .source = source};
 	scoped(rafs_layer_fini) struct rafs_layer l = {0};
@@ -638,7 +654,9 @@ int rafs_check_ref(struct blob_at *blob, struct source **layer, const struct dig
 	o.chunk_size = l.fs->chunk_size;
 	if (tree_of(layer, &o, &tree, e) < 0)
 		return err_wrap(e, "source layer");
-	return rafs_compare(tree, l.fs, e);
+	if (rafs_compare(tree, l.fs, e) < 0)
+		return -1;
+	return check_access(&l, blob, gz, e);
 }
 
 /* ---- a whole image */

@@ -19,10 +19,11 @@ int rafs_check_blob(struct blob_at *blob, const struct descriptor *d, rafs_on_pi
 int rafs_compare(const struct rafs *a, const struct rafs *b, struct err *e);
 
 /* oci_ref: the stored index of a source layer against that layer, unpacked (taken): every file,
- * attribute and chunk. */
+ * attribute and chunk.  Then by random access in gz, the layer as it is stored: inflate starts
+ * again at every context, and each chunk is behind one. */
 struct source;
 int rafs_check_ref(struct blob_at *blob, struct source **layer, const struct digest *source,
-		   struct err *e);
+		   struct blob_at *gz, struct err *e);
 
 /* The bootstrap of an image against its layers (named, lowest first; their trees are taken):
  * superblock and tables, what the blob table says of each blob, and every file. */
