@@ -45,7 +45,8 @@ COMMON := err mem buf str clock env fault log digest secret json stream \
 	config settings settings_keys settings_rules settings_write imageref platform storage target rules startup notify \
 	loop tls httpframe httpd httpd_conn httpd_listen address http resp scripts redis task queue metrics
 WORKER := packet sandbox limits pool out blobat layer resolve listing classify cache cachetag dictionary publish verify \
-	convert taskproc \
+	convert/convert convert/outcome convert/store convert/targets convert/items convert/reuse convert/layers \
+	convert/finish convert/result taskproc \
 	oci/descriptor oci/manifest oci/index oci/imageconfig \
 	registry/registry registry/challenge registry/token registry/credentials registry/blob registry/upload \
 	registry/regerr \

@@ -23,7 +23,7 @@
 #include "common/scope.h"
 #include "common/str.h"
 #include "worker/cache.h"
-#include "worker/convert.h"
+#include "worker/convert/convert.h"
 #include "worker/pool.h"
 
 #define MODULE F_MODULE("converter")

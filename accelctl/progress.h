@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-#include "worker/convert.h"
+#include "worker/convert/convert.h"
 
 enum progress_mode { PROGRESS_AUTO, PROGRESS_TTY, PROGRESS_PLAIN, PROGRESS_JSON, PROGRESS_NONE };
 int progress_mode_parse(const char *text, enum progress_mode *m, struct err *e);

@@ -26,7 +26,7 @@
 #include "common/task.h"
 #include "worker/backend/backend.h"
 #include "worker/cache.h"
-#include "worker/convert.h"
+#include "worker/convert/convert.h"
 #include "worker/packet.h"
 #include "worker/publish.h"
 #include "worker/sandbox.h"

@@ -14,7 +14,7 @@
 #include "worker/classify.h"
 #include "worker/codec/codec.h"
 #include "worker/codec/encode.h"
-#include "worker/convert.h"
+#include "worker/convert/convert.h"
 #include "worker/publish.h"
 #include "worker/tar/tar_reader.h"
 

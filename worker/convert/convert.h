@@ -1,12 +1,13 @@
-/* worker/convert.h - one image: resolve, classify, each layer once for all its targets, publish.
+/* worker/convert/convert.h - one image: resolve, classify, each layer once for all its targets,
+ * publish.
  *
  * Knows nothing of Redis or of queues: whoever runs it (accelctl alone, or a task process) gives
  * callbacks for publishing, for the layer cache and for telling how far it is.  Callbacks come one
  * at a time (under a lock of convert.c), from several threads, and must not block for long, but
  * those of `publish`, which may. Memory grows with the number of entries and chunks at most;
  * nothing is written to a disk. */
-#ifndef WORKER_CONVERT_H
-#define WORKER_CONVERT_H
+#ifndef WORKER_CONVERT_CONVERT_H
+#define WORKER_CONVERT_CONVERT_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
