@@ -135,10 +135,9 @@ static int pin_target(struct conv *c, struct column *k, struct err *e)
 	if (!pinned)
 		return -1;
 	target_copy(&k->pinned, t);
-	free(k->pinned.nydus.chunk_dict_ref);
-	k->pinned.nydus.chunk_dict_ref = mem_strdup(pinned);
 	k->target = &k->pinned;
-	return 0;
+	/* Not by hand: a copy of a rule's target is sealed. */
+	return target_option(&k->pinned, "chunk_dict_ref", pinned, NULL, e);
 }
 
 int column_start(struct conv *c, struct column *k, struct err *e)
