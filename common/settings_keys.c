@@ -168,10 +168,9 @@ const struct key settings_keys[] = {
 	 NULL, "Accepted from upstream's files.  There is no local content store to collect.",
 	 "no effect: there is no local content store to collect"},
 	{"provider.cache_size", KEY_NUMBER, M(cache_size), "200", 0, 100000, NULL, NULL,
-	 "Accepted from upstream's files; converted layers are remembered in Redis.",
-	 "no effect: converted layers are remembered in Redis"},
+	 "Layers that are kept under a cache_tag, for each platform.", NULL},
 	{"provider.cache_version", KEY_TEXT, M(cache_version), "v1", 0, 0, NULL, NULL,
-	 "Accepted from upstream's files.", "no effect: converted layers are remembered in Redis"},
+	 "What is under a cache_tag counts only if it has this version.", NULL},
 
 	{"converter.worker", KEY_NUMBER, M(converter.worker), NULL, 1, 1024, NULL, NULL,
 	 "Tasks at a time in a worker process.  Default: the number of CPUs.", NULL},

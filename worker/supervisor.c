@@ -651,6 +651,8 @@ static struct json *start_json(struct supervisor *v, struct slot *s, const char 
 	json_set_int(j, "cpus", threads_for(v));
 	json_set_int(j, "memory", (int64_t)v->settings->worker.memory);
 	json_set_int(j, "max_image_size", (int64_t)v->settings->worker.max_image_size);
+	json_set_int(j, "cache_size", v->settings->cache_size);
+	json_set_str(j, "cache_version", v->settings->cache_version);
 	json_set_int(j, "verify", v->settings->converter.verify);
 	json_set_int(j, "timeout_ms", (int64_t)v->settings->worker.task_timeout_ms);
 	json_set_int(j, "must_publish", s->request.moves >= MOVES_MAX);

@@ -441,13 +441,15 @@ static int read_start(struct proc *p, const struct json *start, uint64_t *cpu_se
 		      struct err *e)
 {
 	scoped(buf_fini) struct buf text = BUF_INIT(PACKET_BYTES);
-	int64_t cpus = 1, memory, max_image, verify, timeout, must = 0;
-	const char *id;
+	int64_t cpus = 1, memory, max_image, verify, timeout, must = 0, cache_size = 0;
+	const char *id, *cache_version;
 
 	if (json_str(start, "id", "start", &id, e) < 0 ||
 	    json_int(start, "cpus", "start", &cpus, e) < 0 ||
 	    json_int(start, "memory", "start", &memory, e) < 0 ||
 	    json_int(start, "max_image_size", "start", &max_image, e) < 0 ||
+	    json_int(start, "cache_size", "start", &cache_size, e) < 0 ||
+	    json_str(start, "cache_version", "start", &cache_version, e) < 0 ||
 	    json_int(start, "verify", "start", &verify, e) < 0 ||
 	    json_int(start, "timeout_ms", "start", &timeout, e) < 0 ||
 	    json_opt_int(start, "must_publish", "start", &must, e) < 0 ||
@@ -456,6 +458,9 @@ static int read_start(struct proc *p, const struct json *start, uint64_t *cpu_se
 		return -1;
 	str_copy(p->id, sizeof(p->id), id);
 	p->settings = settings_default();
+	p->settings->cache_size = (uint32_t)cache_size;
+	free(p->settings->cache_version);
+	p->settings->cache_version = mem_strdup(cache_version);
 	if (read_sources(p->settings, start, e) < 0 || read_backends(p, start, e) < 0)
 		return -1;
 	snprintf(p->request_id, sizeof(p->request_id), "accel-%s", p->id);

@@ -6,7 +6,7 @@
  * waits in the image until all are there.
  *
  * With a chunk dictionary the image's layers are its own blobs in the source's order, then those of
- * the dictionary that the bootstrap lists, then the bootstrap. */
+ * the dictionary that they refer to, then the bootstrap. */
 #include "worker/drivers/nydus.h"
 
 #include <inttypes.h>
@@ -412,22 +412,36 @@ static int push_bootstrap(struct drv_image *im, const struct buf *tar, struct de
 	return 0;
 }
 
-struct extra { /* the dictionary's layers that the bootstrap lists, in its order */
+struct extra { /* the dictionary's layers that ours refer to, in the order in which they do */
 	const struct descriptor *layer[RAFS_MAX_BLOBS];
 	size_t n;
 };
 
-static void list_extra(const struct drv_image *im, const struct rafs *fs,
+static void add_extra(struct extra *x, const struct descriptor *d, const struct descriptor *done,
+		      size_t n)
+{
+	for (size_t k = 0; k < n; k++)
+		if (digest_eq(&done[k].digest, &d->digest))
+			return;
+	for (size_t k = 0; k < x->n; k++)
+		if (x->layer[k] == d)
+			return;
+	if (x->n < RAFS_MAX_BLOBS) /* a dictionary has no more */
+		x->layer[x->n++] = d;
+}
+
+/* Of any layer's files, those too that a later layer hides: so each stored layer can be read with
+ * what the image lists. */
+static void list_extra(const struct drv_image *im, const struct rafs *merged,
 		       const struct descriptor *done, size_t n, struct extra *x)
 {
-	for (size_t i = 0; im->dict && i < fs->n_blobs; i++) {
-		const struct descriptor *d = nydus_dict_layer(im->dict, fs->blobs[i]->id);
-		bool ours = false;
+	for (size_t i = 0; im->dict && i < merged->n_blobs; i++) {
+		const struct descriptor *d = NULL;
 
-		for (size_t k = 0; d && k < n; k++)
-			ours |= digest_eq(&done[k].digest, &d->digest);
-		if (d && !ours)
-			x->layer[x->n++] = d;
+		if (!merged->blobs[i]->own)
+			d = nydus_dict_layer(im->dict, merged->blobs[i]->id);
+		if (d)
+			add_extra(x, d, done, n);
 	}
 }
 
@@ -445,10 +459,10 @@ static int make_bootstrap(struct drv_image *im, const struct descriptor *done, s
 		return err_wrap(e, "merge");
 	if (rafs_write(fs, &lo, &boot, e) < 0)
 		return -1;
+	list_extra(im, fs, done, n, x);
 	rafs_freep(&fs);
 	if (rafs_read(&back, boot.data, boot.len, e) < 0) /* as any reader will */
 		return err_wrap(e, "read back");
-	list_extra(im, back, done, n, x);
 	if (bootstrap_tar(im, &boot, done, n, &tar_bytes, e) < 0)
 		return -1;
 	buf_fini(&boot);
