@@ -1,6 +1,8 @@
 /* tests/unit/test_json.c */
 #include "tests/unit/unit.h"
 
+#include <stdio.h>
+
 #include "common/buf.h"
 #include "common/err.h"
 #include "common/json.h"
@@ -47,6 +49,26 @@ static void what_rfc_8259_refuses_is_refused(void **s)
 	assert_int_equal(parse("12", &e), 0);
 	parse("{\"k\":1,\"k\":2}", &e);
 	assert_string_equal(e.text, "key 'k' stands twice in one object");
+}
+
+/* Few keys are compared each with each, many are sorted. */
+static void a_key_that_stands_twice_is_found_among_few_and_many(void **s)
+{
+	char text[1000];
+	struct err e;
+
+	for (int n = 2; n < 40; n++) {
+		size_t at = (size_t)snprintf(text, sizeof(text), "{");
+
+		for (int i = 0; i < n; i++) /* each but the first is longer by a byte, or differs */
+			at += (size_t)snprintf(text + at, sizeof(text) - at, "\"%.*s%c\":%d,",
+					       i / 5, "aaaaaaaa", 'p' + i % 5, i);
+		snprintf(text + at, sizeof(text) - at, "\"z\":0}");
+		assert_int_equal(parse(text, &e), 0);
+		snprintf(text + at, sizeof(text) - at, "\"\\u0070\":0}"); /* p */
+		assert_int_equal(parse(text, &e), -1);
+		assert_string_equal(e.text, "key 'p' stands twice in one object");
+	}
 }
 
 static void depth_is_bounded(void **s)
@@ -113,6 +135,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(what_rfc_8259_refuses_is_refused),
+		T(a_key_that_stands_twice_is_found_among_few_and_many),
 		T(depth_is_bounded),
 		T(a_wrong_type_names_its_path),
 		T(canonical_writing_sorts_and_keeps_values),
