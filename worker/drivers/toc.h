@@ -4,8 +4,8 @@
  * An entry is about 30 bytes and its name; a chunk is 48 bytes.  What a later entry replaced stays
  * recorded but is not written; a hard link to a replaced file takes its place, so that offsets grow
  * along the table, as readers need. A layer that cannot be told in this way (a name that is not
- * UTF-8, a hard link to nothing) makes the table unfit: it says why, and the caller leaves the
- * layer plain. */
+ * UTF-8, a hard link to nothing; for podman's readers also a directory without an entry of its own)
+ * makes the table unfit: it says why, and the caller leaves the layer plain. */
 #ifndef WORKER_DRIVERS_TOC_H
 #define WORKER_DRIVERS_TOC_H
 
