@@ -127,8 +127,8 @@ static const struct option zstdchunked_options[] = {
 	 "Upstream's way to choose between estargz and zstdchunked.", NULL},
 	{"compression_level", NULL, OPT_INT, AT(zstdchunked.compression_level), "0", IN_OUTPUT, 0,
 	 19, NULL,
-	 "zstd's level, 1 to 19; 0 is the fastest whose output is about as large as what the "
-	 "dialect's own tools make: 2 for containerd, 5 for podman and both.",
+	 "zstd's level, 1 to 19; 0 is fast, with an output about as large as what the dialect's "
+	 "own tools make: near 2 for containerd, 4 for podman and both.",
 	 NULL},
 	{"dialect", NULL, OPT_DIALECT, 0, "containerd", IN_OUTPUT, 0, 0, dialect_words,
 	 "Who reads it lazily: containerd's stargz-snapshotter, or podman and CRI-O.  Two targets "

@@ -2,8 +2,8 @@
  * everything in memory: unpack the layer, hash what must be hashed, compress the chunks.  What a
  * conversion takes beyond the sum is ours to answer for.
  *
- *   roofline [-f gzip|zstd] [-d] [-l LEVEL] [-c CHUNK] [-p PASS,PASS...] [-x PASS,PASS...] [-r
- * TIMES] LAYER
+ *   roofline [-f gzip|zstd] [-d] [-l LEVEL] [-H HASHLOG] [-c CHUNK] [-p PASS,PASS...] [-x
+ * PASS,PASS...] [-r TIMES] LAYER
  *
  * -d: files' data alone are compressed (Nydus); -p: only these passes; -x: all but these; -r: the
  * best of so many runs of each.  Without -p: all of the passes that the formats share. */
@@ -313,10 +313,10 @@ static void report(struct bench *b, const bool on[PASSES], int times)
 
 static int usage(void)
 {
-	fprintf(stderr,
-		"usage: roofline [-f gzip|zstd] [-d] [-l LEVEL] [-c CHUNK] [-p PASS,...] [-x "
-		"PASS,...] [-r TIMES] "
-		"LAYER\npasses:");
+	fprintf(stderr, "usage: roofline [-f gzip|zstd] [-d] [-l LEVEL] [-H HASHLOG] [-c CHUNK] "
+			"[-p PASS,...] [-x "
+			"PASS,...] [-r TIMES] "
+			"LAYER\npasses:");
 	for (size_t i = 0; i < PASSES; i++)
 		fprintf(stderr, " %s", passes[i].name);
 	fputc('\n', stderr);
@@ -326,7 +326,7 @@ static int usage(void)
 int main(int argc, char **argv)
 {
 	struct bench b = {
-		.as = {ENCODE_GZIP, 0, 0},
+		.as = {ENCODE_GZIP, 0, 0, 0},
 		.layer = BUF_INIT(MOST),
 		.tar = BUF_INIT(MOST),
 		.target = BUF_INIT(MOST),
@@ -337,7 +337,7 @@ int main(int argc, char **argv)
 
 	for (size_t i = 0; i < PASSES; i++)
 		on[i] = !passes[i].asked;
-	while ((c = getopt(argc, argv, "f:dl:c:p:x:r:")) != -1) {
+	while ((c = getopt(argc, argv, "f:dl:H:c:p:x:r:")) != -1) {
 		switch (c) {
 		case 'f':
 			if (strcmp(optarg, "gzip") != 0 && strcmp(optarg, "zstd") != 0)
@@ -349,6 +349,9 @@ int main(int argc, char **argv)
 			break;
 		case 'l':
 			b.as.level = atoi(optarg);
+			break;
+		case 'H':
+			b.as.hash_log = atoi(optarg);
 			break;
 		case 'c':
 			chunk = strtoul(optarg, NULL, 10);

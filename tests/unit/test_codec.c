@@ -14,7 +14,7 @@
 
 static void add_piece(struct buf *to, enum encoding how, const void *p, size_t n)
 {
-	const struct encode_as as = {how, 3, 1};
+	const struct encode_as as = {how, 3, 1, 0};
 	struct encoder *x = encoder_new();
 	size_t cap = encode_bound(&as, n), got = 0;
 	void *out = mem_alloc(cap);

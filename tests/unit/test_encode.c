@@ -10,9 +10,10 @@
 #include "worker/codec/encode.h"
 
 static const struct encode_as ways[] = {
-	{ENCODE_RAW, 0, 0},   {ENCODE_GZIP, 0, 0}, {ENCODE_GZIP, 1, 0}, {ENCODE_GZIP, 9, 0},
-	{ENCODE_GZIP, 12, 0}, {ENCODE_ZSTD, 0, 0}, {ENCODE_ZSTD, 0, 1}, {ENCODE_ZSTD, 10, 1},
-	{ENCODE_ZSTD, 19, 0}, {ENCODE_LZ4, 0, 0},
+	{ENCODE_RAW, 0, 0, 0},	{ENCODE_GZIP, 0, 0, 0},	 {ENCODE_GZIP, 1, 0, 0},
+	{ENCODE_GZIP, 9, 0, 0}, {ENCODE_GZIP, 12, 0, 0}, {ENCODE_ZSTD, 0, 0, 0},
+	{ENCODE_ZSTD, 0, 1, 0}, {ENCODE_ZSTD, 10, 1, 0}, {ENCODE_ZSTD, 19, 0, 0},
+	{ENCODE_LZ4, 0, 0, 0},	{ENCODE_ZSTD, 2, 1, 17},
 };
 #define WAYS (sizeof(ways) / sizeof(ways[0]))
 
@@ -95,7 +96,7 @@ static void the_same_input_gives_the_same_bytes_whatever_came_before(void **stat
 
 static void gzip_members_have_no_time_and_no_name(void **state)
 {
-	static const struct encode_as nine = {ENCODE_GZIP, 9, 0}, usual = {ENCODE_GZIP, 0, 0};
+	static const struct encode_as nine = {ENCODE_GZIP, 9, 0, 0}, usual = {ENCODE_GZIP, 0, 0, 0};
 	struct encoder *x = encoder_new();
 	uint8_t *out;
 
@@ -110,7 +111,8 @@ static void gzip_members_have_no_time_and_no_name(void **state)
 
 static void zstd_frames_carry_their_size_and_a_checksum_if_asked(void **state)
 {
-	static const struct encode_as plain = {ENCODE_ZSTD, 3, 0}, summed = {ENCODE_ZSTD, 3, 1};
+	static const struct encode_as plain = {ENCODE_ZSTD, 3, 0, 0},
+				      summed = {ENCODE_ZSTD, 3, 1, 0};
 	struct encoder *x = encoder_new();
 	uint8_t *a, *b, in[1000];
 	size_t a_n, b_n;
@@ -198,7 +200,7 @@ static void pieces_that_unpack_to_more_than_expected_are_refused(void **state)
 
 static void impossible_levels_are_the_callers_mistake(void **state)
 {
-	static const struct encode_as bad = {ENCODE_GZIP, 13, 0};
+	static const struct encode_as bad = {ENCODE_GZIP, 13, 0, 0};
 	struct encoder *x = encoder_new();
 	uint8_t out[200];
 	size_t n;

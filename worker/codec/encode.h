@@ -22,6 +22,7 @@ struct encode_as {
 	enum encoding encoding;
 	int level; /* libdeflate 1..12, zstd 1..19; 0: DEFLATE_LEVEL, ZSTD_LEVEL */
 	int checksum;
+	int hash_log; /* zstd: of its table, 6..27; 0: the level's own */
 };
 
 struct encoder; /* scratch state of one thread */

@@ -40,8 +40,8 @@ size_t zstd_bound(size_t n)
 	return ZSTD_compressBound(n);
 }
 
-int zstd_pack(struct zstd *z, int level, bool checksum, const void *in, size_t n, void *out,
-	      size_t cap, size_t *out_n, struct err *e)
+int zstd_pack(struct zstd *z, int level, int hash_log, bool checksum, const void *in, size_t n,
+	      void *out, size_t cap, size_t *out_n, struct err *e)
 {
 	size_t r;
 
@@ -51,6 +51,8 @@ int zstd_pack(struct zstd *z, int level, bool checksum, const void *in, size_t n
 		return err_set(e, ERR_SYSTEM, "no memory to pack with zstd");
 	ZSTD_CCtx_reset(z->c, ZSTD_reset_session_and_parameters);
 	r = ZSTD_CCtx_setParameter(z->c, ZSTD_c_compressionLevel, level);
+	if (!ZSTD_isError(r) && hash_log)
+		r = ZSTD_CCtx_setParameter(z->c, ZSTD_c_hashLog, hash_log);
 	if (!ZSTD_isError(r))
 		r = ZSTD_CCtx_setParameter(z->c, ZSTD_c_checksumFlag, checksum);
 	if (!ZSTD_isError(r))

@@ -14,9 +14,9 @@ struct zstd; /* contexts of one thread */
 struct zstd *zstd_new(void);
 void zstd_freep(struct zstd **z);
 size_t zstd_bound(size_t n);
-/* One frame with its content size. */
-int zstd_pack(struct zstd *z, int level, bool checksum, const void *in, size_t n, void *out,
-	      size_t cap, size_t *out_n, struct err *e);
+/* One frame with its content size.  hash_log: 6 to 27, or 0 for the level's own. */
+int zstd_pack(struct zstd *z, int level, int hash_log, bool checksum, const void *in, size_t n,
+	      void *out, size_t cap, size_t *out_n, struct err *e);
 int zstd_unpack(struct zstd *z, const void *in, size_t n, void *out, size_t cap, size_t *out_n,
 		struct err *e);
 const char *zstd_version(void);
