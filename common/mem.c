@@ -1,6 +1,7 @@
 /* common/mem.c - see mem.h. */
 #include "common/mem.h"
 
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -78,4 +79,9 @@ char *mem_printf(const char *fmt, ...)
 	n = vasprintf(&s, fmt, ap);
 	va_end(ap);
 	return n < 0 ? must(NULL) : s;
+}
+
+void mem_trim(void)
+{
+	malloc_trim(0);
 }

@@ -25,4 +25,7 @@ char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 		}                                                                                  \
 	} while (0)
 
+/* After much that was small has been freed: gives its pages back to the system. */
+void mem_trim(void);
+
 #endif

@@ -5,6 +5,7 @@
 #define WORKER_LIMITS_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct err;
@@ -16,14 +17,21 @@ struct tar_entry;
 #define LIMIT_CONFIG (8u << 20)
 #define LIMIT_MEMORY (512ull << 20)
 
+struct limits_cost { /* bytes that one target keeps */
+	uint32_t entry, chunk;
+	uint64_t chunk_size;
+};
+
 struct limits { /* one image (one platform); its layers add to it side by side */
 	uint64_t max_unpacked, max_memory;
 	uint64_t base; /* bytes that do not grow: buffers */
-	uint32_t targets;
-	atomic_uint_least64_t entries, names, unpacked;
+	const struct limits_cost *cost;
+	size_t n_cost;
+	atomic_uint_least64_t entries, names, unpacked, kept;
 };
+/* cost is borrowed: one a target. */
 void limits_init(struct limits *l, uint64_t max_unpacked, uint64_t max_memory, uint64_t base,
-		 uint32_t targets);
+		 const struct limits_cost *cost, size_t n_cost);
 int limits_entry(struct limits *l, const struct tar_entry *t, struct err *e);
 int limits_bytes(struct limits *l, uint64_t unpacked, struct err *e);
 

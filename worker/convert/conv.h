@@ -79,7 +79,8 @@ struct conv {
 	size_t n_dictionaries;
 	struct pool *pool;
 	struct resolved source;
-	struct limits *limits; /* per image */
+	struct limits *limits;	  /* per image */
+	struct limits_cost *cost; /* per active target */
 	struct column *column;
 	size_t n_columns;
 	struct item *item;

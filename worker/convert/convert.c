@@ -31,12 +31,20 @@
 
 #define OPEN_LAYERS 4
 
+static struct limits_cost cost_of(const struct column *k)
+{
+	struct drv_cost d = k->drv->cost(k->target);
+
+	return (struct limits_cost){.entry = d.entry, .chunk = d.chunk, .chunk_size = d.chunk_size};
+}
+
 static int open_pool(struct conv *c, struct err *e)
 {
 	struct pool_opts o = {.threads = c->job->threads ? c->job->threads : pool_cpus(),
 			      .buffer_bytes = 4u << 20,
 			      .verify = c->job->verify == VERIFY_FULL};
 	size_t targets = conv_active(c), layers = c->job->layers ? c->job->layers : OPEN_LAYERS;
+	size_t n_cost = 0;
 	uint64_t base;
 
 	for (size_t i = 0; i < c->n_columns; i++) {
@@ -53,10 +61,14 @@ static int open_pool(struct conv *c, struct err *e)
 	for (size_t i = 0; i < c->n_columns; i++)
 		if (c->column[i].active && c->column[i].backend)
 			base += layers * backend_held_bytes(c->column[i].backend);
+	c->cost = mem_array(targets ? targets : 1, sizeof(*c->cost));
+	for (size_t i = 0; i < c->n_columns; i++)
+		if (c->column[i].active)
+			c->cost[n_cost++] = cost_of(&c->column[i]);
 	c->limits = mem_array(c->source.n, sizeof(*c->limits));
 	for (size_t i = 0; i < c->source.n; i++)
-		limits_init(&c->limits[i], c->job->max_image_size, c->job->memory, base,
-			    (uint32_t)targets);
+		limits_init(&c->limits[i], c->job->max_image_size, c->job->memory, base, c->cost,
+			    n_cost);
 	return pool_open(&c->pool, &o, e);
 }
 
@@ -203,6 +215,7 @@ static void conv_fini(struct conv *c)
 		free(c->item[i].place);
 	free(c->item);
 	free(c->limits);
+	free(c->cost);
 	for (size_t i = 0; i < c->n_tagged; i++)
 		cache_freep(&c->tagged[i].cache);
 	free(c->tagged);

@@ -100,6 +100,11 @@ struct index_child { /* one converted platform, in source order */
 	const struct descriptor *done; /* of the converted manifest */
 };
 
+struct drv_cost { /* bytes: peaks with a million entries, rounded up */
+	uint32_t entry, chunk;
+	uint64_t chunk_size;
+};
+
 struct driver {
 	const char *name;
 	/* Cache key: what of the options shapes a layer's bytes.  Equal: one conversion is shared.
@@ -109,6 +114,8 @@ struct driver {
 	struct encode_as (*encoding)(const struct target *t);
 	/* The largest segment this target needs. */
 	size_t (*largest)(const struct target *t);
+	/* What it keeps of each entry (beside its names) and each chunk until the image is done. */
+	struct drv_cost (*cost)(const struct target *t);
 	/* src: the source manifest of this platform; both stay valid until image_close. */
 	int (*image_open)(struct drv_image **im, const struct target *t, const struct manifest *src,
 			  const struct imageconfig *cfg, struct blob_store *blobs, struct err *e);

@@ -44,6 +44,11 @@ static size_t largest(const struct target *t)
 	return SEGMENT_MAX;
 }
 
+static struct drv_cost cost(const struct target *t)
+{
+	return (struct drv_cost){.entry = 88, .chunk = 56, .chunk_size = t->estargz.chunk_size};
+}
+
 static int identity(const struct target *t, char *text, size_t n)
 {
 	const char *listed = t->estargz.prioritized_files ? t->estargz.prioritized_files : "";
@@ -417,6 +422,7 @@ const struct driver estargz_driver = {
 	.identity = identity,
 	.encoding = encoding,
 	.largest = largest,
+	.cost = cost,
 	.image_open = image_open,
 	.layer_open = layer_open,
 	.again = again,

@@ -76,6 +76,12 @@ static size_t largest(const struct target *t)
 	return SEGMENT_MAX;
 }
 
+static struct drv_cost cost(const struct target *t)
+{
+	return (struct drv_cost){
+		.entry = 88, .chunk = 176, .chunk_size = t->zstdchunked.chunk_size};
+}
+
 /* Not of the face: the two targets of `both` are one conversion. */
 static int identity(const struct target *t, char *text, size_t n)
 {
@@ -448,6 +454,7 @@ const struct driver zstdchunked_driver = {
 	.identity = identity,
 	.encoding = encoding,
 	.largest = largest,
+	.cost = cost,
 	.image_open = image_open,
 	.layer_open = layer_open,
 	.again = again,

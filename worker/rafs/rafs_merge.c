@@ -224,6 +224,32 @@ static int merge_later(struct merge *m, struct err *e)
 	return 0;
 }
 
+/* The lowest layer, on nothing: its tree is taken as it is, but for whiteouts. */
+static void adopt(struct rafs *fs, struct rafs *up)
+{
+	scoped_free struct rafs_node **todo = mem_array(up->nodes, sizeof(struct rafs_node *));
+	struct rafs_node *root = fs->root;
+	uint64_t nodes = fs->nodes;
+	size_t n = 0;
+
+	todo[n++] = up->root;
+	while (n) {
+		struct rafs_node *dir = todo[--n], **kid = todo + n;
+		size_t kids = dir->n_children;
+
+		rafs_children(dir, kid);
+		for (size_t i = 0; i < kids; i++)
+			if (strncmp(kid[i]->name, WHITEOUT, sizeof(WHITEOUT) - 1) == 0)
+				rafs_remove(up, kid[i]);
+			else if (kid[i]->n_children)
+				todo[n++] = kid[i];
+	}
+	fs->root = up->root;
+	fs->nodes = up->nodes;
+	up->root = root;
+	up->nodes = nodes;
+}
+
 int rafs_merge(struct rafs *fs, struct rafs **upper, struct err *e)
 {
 	scoped(rafs_freep) struct rafs *up = take_ptr(*upper);
@@ -234,7 +260,9 @@ int rafs_merge(struct rafs *fs, struct rafs **upper, struct err *e)
 		return err_set(e, ERR_INVALID, "chunks of %u bytes on chunks of %u", up->chunk_size,
 			       fs->chunk_size);
 	rc = resolve_all(&m, e);
-	if (rc == 0 && !up->root->implied) {
+	if (rc == 0 && fs->root->implied && !fs->root->n_children)
+		adopt(fs, up);
+	else if (rc == 0 && !up->root->implied) {
 		up->root->inode->refs++;
 		rafs_set_inode(fs->root, up->root->inode);
 		fs->root->implied = false;

@@ -11,6 +11,7 @@
 #include "worker/tar/tar_reader.h"
 
 #define PATH_BYTES 4096u
+#define LARGE 65536u /* nodes */
 
 static int by_name(const void *pa, const void *pb)
 {
@@ -300,10 +301,12 @@ struct rafs_blob *rafs_add_blob(struct rafs *fs)
 void rafs_freep(struct rafs **fsp)
 {
 	struct rafs *fs = *fsp;
+	bool large;
 
 	*fsp = NULL;
 	if (!fs)
 		return;
+	large = fs->nodes > LARGE;
 	rafs_clear(fs, fs->root);
 	rafs_inode_put(fs->root->inode);
 	free(fs->root);
@@ -311,6 +314,8 @@ void rafs_freep(struct rafs **fsp)
 		rafs_blob_put(fs->blobs[i]);
 	free(fs->blobs);
 	free(fs);
+	if (large) /* what comes next are bootstraps, in pages of their own */
+		mem_trim();
 }
 
 /* Copies of inodes with several names are found again by the original's address. */
