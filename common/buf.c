@@ -8,6 +8,8 @@
 
 #include "common/err.h"
 
+#define LARGE 65536
+
 static char empty[1]; /* what data points to while nothing was added */
 
 void buf_init(struct buf *b, size_t max_bytes)
@@ -46,7 +48,11 @@ int buf_reserve(struct buf *b, size_t extra, struct err *e)
 	want = b->len + extra + 1;
 	if (want <= b->cap)
 		return 0;
+	/* Doubled, so that many small additions are cheap; at once to what is wanted if that is
+	 * more. */
 	cap = b->cap ? b->cap : 64;
+	if (want - b->cap > LARGE && want / 2 > b->cap)
+		cap = want;
 	while (cap < want)
 		cap = cap > (SIZE_MAX >> 1) ? want : cap * 2;
 	if (cap > b->max && want <= b->max + 1)

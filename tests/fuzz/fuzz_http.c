@@ -56,7 +56,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 		struct httpframe whole, pieces;
 		size_t at = feed(&whole, s, n, n);
 
-		if (feed(&pieces, s, n, 1 + (size_t)(uint8_t)s[n - 1] % 5) != at)
+		if (feed(&pieces, s, n, 1 + (size_t)(uint8_t)s[n - 1] % 5) != at &&
+		    whole.state != FRAME_BAD) /* nothing is read on after that */
 			abort();
 		same(&whole, &pieces);
 		bool go_on = whole.state == FRAME_DONE;

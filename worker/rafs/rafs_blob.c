@@ -14,6 +14,8 @@
 #include "worker/rafs/rafs_emit.h"
 #include "worker/rafs/rafs_read.h"
 
+#define RATIO_MAX 32768u /* zstd's best: a block of 128 KiB in 4 bytes (RFC 8878, 3.1.1.2) */
+
 /* ---- frames: GNU tar headers of which only name, size, time, checksum, type and magic are filled
  * in */
 
@@ -134,6 +136,9 @@ static int unpack(const struct rafs_section *s, const void *p, struct buf *to, s
 
 	if (s->flags == V6_TOC_RAW && s->stored != s->unpacked)
 		return err_set(e, ERR_CORRUPT, "stored as it is, but %llu bytes for %llu",
+			       (unsigned long long)s->stored, (unsigned long long)s->unpacked);
+	if (s->unpacked / RATIO_MAX > s->stored)
+		return err_set(e, ERR_CORRUPT, "%llu bytes cannot unpack to %llu",
 			       (unsigned long long)s->stored, (unsigned long long)s->unpacked);
 	if (buf_reserve(to, s->unpacked, e) < 0)
 		return -1;
