@@ -22,7 +22,6 @@
 #include "worker/convert/conv.h"
 #include "worker/dictionary.h"
 #include "worker/drivers/driver.h"
-#include "worker/drivers/nydus.h"
 #include "worker/limits.h"
 #include "worker/pool.h"
 #include "worker/publish.h"

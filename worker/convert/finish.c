@@ -10,7 +10,6 @@
 #include "worker/classify.h"
 #include "worker/convert/conv.h"
 #include "worker/drivers/driver.h"
-#include "worker/drivers/nydus.h"
 #include "worker/limits.h"
 #include "worker/publish.h"
 #include "worker/registry/registry.h"

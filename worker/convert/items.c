@@ -9,7 +9,6 @@
 #include "worker/blobat.h"
 #include "worker/convert/conv.h"
 #include "worker/drivers/driver.h"
-#include "worker/drivers/nydus.h"
 #include "worker/layer.h"
 #include "worker/registry/registry.h"
 #include "worker/resolve.h"

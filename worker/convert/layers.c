@@ -12,7 +12,6 @@
 #include "common/str.h"
 #include "worker/convert/conv.h"
 #include "worker/drivers/driver.h"
-#include "worker/drivers/nydus.h"
 #include "worker/layer.h"
 #include "worker/limits.h"
 

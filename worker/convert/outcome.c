@@ -6,7 +6,6 @@
 #include "common/err.h"
 #include "common/str.h"
 #include "worker/convert/conv.h"
-#include "worker/drivers/nydus.h"
 
 void conv_step(struct conv *c, enum convert_step s, const struct imageref *target, uint64_t since)
 {

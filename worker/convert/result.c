@@ -5,7 +5,6 @@
 #include "common/err.h"
 #include "common/json.h"
 #include "worker/convert/conv.h"
-#include "worker/drivers/nydus.h"
 
 static const char *const outcome_names[] = {"published", "unchanged", "skipped", "failed"};
 

@@ -7,7 +7,6 @@
 #include "worker/backend/backend.h"
 #include "worker/convert/conv.h"
 #include "worker/dictionary.h"
-#include "worker/drivers/nydus.h"
 #include "worker/registry/registry.h"
 
 static struct conv *of_store(struct blob_store *s)

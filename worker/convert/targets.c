@@ -12,7 +12,6 @@
 #include "worker/convert/conv.h"
 #include "worker/dictionary.h"
 #include "worker/drivers/driver.h"
-#include "worker/drivers/nydus.h"
 #include "worker/layer.h"
 #include "worker/publish.h"
 #include "worker/registry/registry.h"
