@@ -21,7 +21,6 @@
 
 #define NONE UINT32_MAX
 #define SPLIT_MAX ((size_t)512 << 20)
-#define END_MARKER 1024u
 
 /* A cookie: (chunk + 1) << 2 and one of these. */
 enum { LAND_FIRST = 0, LAND_HASHED = 1, LAND_MORE = 2 };
@@ -30,7 +29,7 @@ struct podtar {
 	enum toc_form form;
 	struct toc *toc;
 	struct out *out;
-	uint64_t unpacked, trailer;
+	uint64_t unpacked;
 	/* tar-split, packed as it comes */
 	struct tarsplit *split;
 	struct member *split_member;
@@ -40,13 +39,13 @@ struct podtar {
 	bool hash;
 	/* the current file */
 	uint32_t id;
-	uint64_t size, left;
+	uint64_t left;
 	struct hasher *whole, *zeros;
 	struct rollsum roll;
 	uint64_t run; /* zeros held back */
 	bool in_hole;
 	/* its current chunk */
-	bool in_chunk, cut_due;
+	bool in_chunk;
 	uint32_t chunk, n_chunks;
 	uint64_t chunk_n, hashed_zeros;
 };
@@ -170,7 +169,6 @@ static int begin_chunk(struct podtar *p, bool zeros, struct err *e)
 {
 	if (cut(p, e) < 0)
 		return -1;
-	p->cut_due = false;
 	p->in_chunk = true;
 	p->chunk_n = p->hashed_zeros = 0;
 	p->n_chunks++;
@@ -192,15 +190,15 @@ static void hash_zeros(struct podtar *p, uint64_t n)
 	}
 }
 
-/* The only chunk of its file has the file's digest: then it is not hashed twice. */
-static void end_chunk(struct podtar *p, bool last)
+/* Whether it is hashed is said before it is cut: end_file takes it back for an only chunk, which
+ * has the file's digest. */
+static void end_chunk(struct podtar *p)
 {
 	struct digest d;
 
 	if (!p->in_chunk)
 		return;
 	p->in_chunk = false;
-	p->cut_due = true;
 	if (p->id == NONE)
 		return;
 	toc_chunk_size(p->toc, p->chunk, p->chunk_n);
@@ -209,7 +207,7 @@ static void end_chunk(struct podtar *p, bool last)
 		hasher_final(p->zeros, &d);
 		toc_chunk_hash(p->toc, p->chunk, d.bytes);
 	} else {
-		p->hash = !last || p->n_chunks > 1;
+		p->hash = true;
 	}
 }
 
@@ -227,7 +225,7 @@ static int put_bytes(struct podtar *p, const uint8_t *b, size_t n, struct err *e
 		b = b ? b + part : NULL;
 		n -= part;
 		if (p->chunk_n == SEGMENT_MAX) /* no one cut it for 4 MiB: we do */
-			end_chunk(p, p->left == 0 && n == 0);
+			end_chunk(p);
 	}
 	return 0;
 }
@@ -264,7 +262,7 @@ static int flush_run(struct podtar *p, struct err *e)
 			continue;
 		if (put_bytes(p, NULL, (size_t)(i + 1 - from), e) < 0)
 			return -1;
-		end_chunk(p, false);
+		end_chunk(p);
 		from = i + 1;
 	}
 	return put_bytes(p, NULL, (size_t)(n - from), e);
@@ -304,7 +302,7 @@ static int roll_to(struct podtar *p, struct span *s, size_t end, bool zeros, str
 			continue;
 		if (give(p, s, e) < 0)
 			return -1;
-		end_chunk(p, p->left == 0 && s->at == s->n);
+		end_chunk(p);
 	}
 	return 0;
 }
@@ -321,7 +319,7 @@ static int on_zeros(struct podtar *p, struct span *s, struct err *e)
 	if (run >= HOLE_MIN) {
 		if (give(p, s, e) < 0)
 			return -1;
-		end_chunk(p, false);
+		end_chunk(p);
 		p->in_hole = true;
 		p->run = 0;
 		s->from = s->at = end;
@@ -350,7 +348,7 @@ static int put_data(struct podtar *p, const uint8_t *b, size_t n, struct err *e)
 			continue;
 		}
 		if (p->in_hole) {
-			end_chunk(p, false);
+			end_chunk(p);
 			p->in_hole = false;
 		}
 		if ((p->run && flush_run(p, e) < 0) || roll_to(p, &s, n, false, e) < 0)
@@ -365,7 +363,7 @@ static int end_file(struct podtar *p, struct err *e)
 
 	if (p->run && flush_run(p, e) < 0)
 		return -1;
-	end_chunk(p, true);
+	end_chunk(p);
 	hasher_final(p->whole, &d);
 	if (p->id != NONE) {
 		if (p->n_chunks == 1) {
@@ -383,10 +381,10 @@ static int end_file(struct podtar *p, struct err *e)
 static void start_file(struct podtar *p, uint32_t id, uint64_t size)
 {
 	p->id = id;
-	p->size = p->left = size;
+	p->left = size;
 	p->roll = (struct rollsum)ROLLSUM_INIT;
 	p->run = 0;
-	p->in_hole = p->in_chunk = p->cut_due = false;
+	p->in_hole = p->in_chunk = false;
 	p->n_chunks = 0;
 }
 
@@ -424,7 +422,6 @@ static int on_trailer(struct podtar *p, const struct tar_piece *t, struct err *e
 {
 	if (zero_span(t->raw, t->len) != t->len)
 		toc_spoil(p->toc, "there are bytes after the tar's end marker");
-	p->trailer += t->len;
 	return append(p, t->raw, t->len, e);
 }
 
