@@ -273,6 +273,146 @@ static void holes_are_chunks_of_their_own(void **state)
 	free(data);
 }
 
+/* formats/zstd-chunked.md §3.2, a byte at a time. */
+struct cut {
+	size_t n;
+	bool zeros;
+};
+
+static size_t cuts_of(const char *p, size_t n, struct cut *to)
+{
+	struct rollsum r = ROLLSUM_INIT;
+	size_t k = 0, from = 0, run;
+
+	for (size_t i = 0; i < n;) {
+		for (run = 0; i + run < n && p[i + run] == 0;)
+			run++;
+		if (run >= HOLE_MIN) {
+			if (i > from)
+				to[k++] = (struct cut){i - from, false};
+			for (size_t z = 0; z < run; z++)
+				rollsum_byte(&r, 0);
+			to[k++] = (struct cut){run, true};
+			from = i += run;
+			continue;
+		}
+		for (size_t last = i + (run ? run : 1); i < last;) {
+			bool split = rollsum_byte(&r, (uint8_t)p[i++]);
+
+			if (split || i - from == M4) { /* and what no one cuts for 4 MiB */
+				to[k++] = (struct cut){i - from, false};
+				from = i;
+			}
+		}
+	}
+	if (n > from)
+		to[k++] = (struct cut){n - from, false};
+	return k;
+}
+
+static void sha256_of(const char *p, size_t n, char text[DIGEST_TEXT])
+{
+	struct digest d;
+
+	digest_of(&d, DIGEST_SHA256, p, n);
+	digest_text(&d, text);
+}
+
+/* The entries from *at on are those of this file. */
+static void chunks_are_those_of(const struct json *entries, size_t *at, const char *p, size_t n)
+{
+	static struct cut cut[4096];
+	size_t k = cuts_of(p, n, cut), from = 0;
+	const struct json *file = json_at(entries, *at), *c;
+	char want[DIGEST_TEXT];
+
+	assert_int_equal(number_of(file, "size"), n);
+	sha256_of(p, n, want);
+	assert_string_equal(text_of(file, "digest"), want);
+	for (size_t i = 0; i < k; i++) {
+		c = json_at(entries, (*at)++);
+		assert_string_equal(text_of(c, "type"), i ? "chunk" : "reg");
+		if (k > 1) {
+			sha256_of(p + from, cut[i].n, want);
+			assert_int_equal(number_of(c, "chunkOffset"), from);
+			assert_int_equal(number_of(c, "chunkSize"), cut[i].n);
+			assert_string_equal(text_of(c, "chunkDigest"), want);
+			assert_string_equal(text_of(c, "chunkType"), cut[i].zeros ? "zeros" : "");
+		}
+		from += cut[i].n;
+	}
+}
+
+static uint32_t next_random(uint32_t *s)
+{
+	return (*s = *s * 1664525 + 1013904223) >> 8;
+}
+
+/* Bytes without a pattern, of one value, and zeros, in runs about the lengths that matter. */
+static size_t some_runs(char *p, size_t most, uint32_t *s)
+{
+	static const uint32_t lengths[] = {1,	 63,   64,    65,	 1023,	  1024,
+					   1025, 4096, 65536, (1 << 20), 4 << 20, 0};
+	size_t n = 0;
+
+	for (uint32_t runs = 1 + next_random(s) % 6; runs; runs--) {
+		size_t len = lengths[next_random(s) % 12];
+		uint32_t kind = next_random(s) % 3;
+
+		if (!len)
+			len = next_random(s) % 300000;
+		if (len > most - n)
+			len = most - n;
+		for (size_t i = 0; kind == 0 && i < len; i++)
+			p[n + i] = (char)next_random(s);
+		if (kind)
+			memset(p + n, kind == 1 ? 'a' : 0, len);
+		n += len;
+	}
+	return n;
+}
+
+static void chunks_of_any_file_are_those_of_the_sheet(void **state)
+{
+	static const struct {
+		size_t zeros, as, more;
+	} special[] = {
+		{0, M4, 0},	 {0, M4, 1},	 {0, M4, 2048}, {0, 2 * M4, 0}, {M4, 0, 0},
+		{M4, 1, 0},	 {M4 + 1, 0, 0}, {0, 5, M4},	{0, 5, M4 + 1}, {1023, 1, 1023},
+		{1024, 1, 1024}, {0, M4, 1023},	 {1024, M4, 0},
+	};
+	struct target t = a_target(DIALECT_PODMAN);
+	size_t most = 3 * M4, at;
+	char *p = malloc(most);
+	uint32_t seed = 7;
+
+	for (size_t i = 0; i < 28; i++) {
+		scoped(buf_fini) struct buf tar = BUF_INIT(1 << 28);
+		scoped(json_freep) struct json *j = NULL;
+		struct packed x;
+		size_t n = 0;
+
+		if (i < sizeof(special) / sizeof(*special)) {
+			n = special[i].zeros + special[i].as + special[i].more;
+			memset(p, 0, n);
+			memset(p + special[i].zeros, 'a', special[i].as);
+		}
+		while (!n)
+			n = some_runs(p, most, &seed);
+		tar_entry(&tar, '0', "f", NULL, p, n);
+		tar_file(&tar, "g", "of the file that follows");
+		tar_end(&tar);
+		pack_and_check(&t, &tar, &x);
+		j = toc_of(&x);
+		at = 0;
+		chunks_are_those_of(json_get(j, "entries"), &at, p, n);
+		assert_string_equal(text_of(json_at(json_get(j, "entries"), at), "name"), "g");
+		packed_fini(&x);
+	}
+	free(p);
+	target_fini(&t);
+}
+
 static void stays_plain(enum zstd_dialect dialect, const struct buf *tar, const char *why)
 {
 	struct target t = a_target(dialect);
@@ -291,7 +431,9 @@ static void what_podman_would_refuse_stays_plain(void **state)
 				    after = BUF_INIT(1 << 20), whiteout = BUF_INIT(1 << 20),
 				    whiteout2 = BUF_INIT(1 << 20), link = BUF_INIT(1 << 20),
 				    empty = BUF_INIT(1 << 20), seven = BUF_INIT(1 << 20),
-				    implied = BUF_INIT(1 << 20), late = BUF_INIT(1 << 20);
+				    implied = BUF_INIT(1 << 20), late = BUF_INIT(1 << 20),
+				    fifo = BUF_INIT(1 << 20), full = BUF_INIT(1 << 20),
+				    slash = BUF_INIT(1 << 20), root = BUF_INIT(1 << 20);
 
 	tar_file(&twice, "a", "1");
 	tar_file(&twice, "./a", "2");
@@ -321,6 +463,56 @@ static void what_podman_would_refuse_stays_plain(void **state)
 	tar_entry(&late, '2', "a/b", "x", NULL, 0);
 	tar_entry(&late, '5', "./a/", NULL, NULL, 0);
 	stays_plain(DIALECT_BOTH, &late, "a has no entry before what it holds");
+	tar_entry(&fifo, '1', "h", "p", NULL, 0);
+	tar_entry(&fifo, '6', "p", NULL, NULL, 0);
+	stays_plain(DIALECT_PODMAN, &fifo, "h is a hard link to p, which is not made");
+	tar_file(&full, ".wh.a", "contents");
+	stays_plain(DIALECT_PODMAN, &full, ".wh.a is a whiteout and has contents");
+	tar_file(&slash, "d/", "contents");
+	stays_plain(DIALECT_PODMAN, &slash, "d/ is a file and is spelled as a directory");
+	tar_file(&root, "", "contents");
+	stays_plain(DIALECT_PODMAN, &root, "\"\" is the root and no directory");
+	stays_plain(DIALECT_CONTAINERD, &root, "\"\" is the root and no directory");
+}
+
+/* podman compares the table with each field of the header, whatever it is good for: an error, and
+ * no full pull.  (Each of these was pulled by podman 5.4 from an ordinary layer.) */
+static void headers_that_say_more_than_an_entry_stay_plain(void **state)
+{
+	static const struct {
+		char type;
+		size_t at, n; /* in the block */
+		const char *bytes, *why;
+	} odd[] = {
+		{'0', 157, 1, "a", "a link's target"},
+		{'5', 157, 1, "a", "a link's target"},
+		{'0', 329, 8, "0000005", "a device's number, and is none"},
+		{'5', 337, 8, "0000005", "a device's number, and is none"},
+		{'3', 337, 8, "\x80\0\0\1\0\0\0\0", "of more than 32 bits"},
+		{'1', 124, 12, "00000000015", "a size, and no data"},
+		{'2', 124, 12, "00000000015", "a size, and no data"},
+		{'5', 124, 12, "00000000015", "a size, and no data"},
+		{'6', 124, 12, "00000000015", "a size, and no data"},
+		{'0', 108, 8, "\xff\xff\xff\xff\xff\xff\xff\xff", "a negative owner"},
+		{'0', 116, 8, "\xff\xff\xff\xff\xff\xff\xff\xff", "a negative owner"},
+		{'0', 100, 8, "\x80\0\0\1\0\0\1\xa4", "a mode of more than 32 bits"},
+		{'0', 100, 8, "\xff\xff\xff\xff\xff\xff\xff\xff", "a mode of more than 32 bits"},
+	};
+
+	for (size_t i = 0; i < sizeof(odd) / sizeof(*odd); i++) {
+		scoped(buf_fini) struct buf tar = BUF_INIT(1 << 20);
+		size_t at;
+
+		tar_file(&tar, "a", "1");
+		at = tar.len;
+		tar_entry(&tar, odd[i].type, "b",
+			  odd[i].type == '1' || odd[i].type == '2' ? "a" : NULL, NULL, 0);
+		memcpy(tar.data + at + odd[i].at, odd[i].bytes, odd[i].n);
+		tar_retype((uint8_t *)tar.data + at, odd[i].type);
+		tar_end(&tar);
+		stays_plain(DIALECT_PODMAN, &tar, odd[i].why);
+		stays_plain(DIALECT_BOTH, &tar, odd[i].why);
+	}
 }
 
 static void some_layer(struct buf *tar)
@@ -488,6 +680,8 @@ int main(void)
 		T(containerd_writes_no_end_of_archive),
 		T(chunks_end_where_the_rolling_sum_says),
 		T(holes_are_chunks_of_their_own),
+		T(chunks_of_any_file_are_those_of_the_sheet),
+		T(headers_that_say_more_than_an_entry_stay_plain),
 		T(what_podman_would_refuse_stays_plain),
 		T(same_bytes_with_1_2_and_7_compressors),
 		T(one_blob_for_both_with_two_faces),

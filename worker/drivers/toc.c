@@ -525,6 +525,8 @@ static int check_whiteout(struct toc *t, const struct tar_entry *n, struct slice
 	bool whiteout = base_n > 4 && !memcmp(base, ".wh.", 4);
 	uint32_t id;
 
+	if (whiteout && n->size) /* its bytes are nowhere when they are read back */
+		toc_spoil(t, "%s is a whiteout and has contents", n->name);
 	if (whiteout && base_n > 8 && !memcmp(base, ".wh..wh.", 8))
 		return 0;
 	t->whiteouts = t->whiteouts || whiteout;
@@ -548,6 +550,10 @@ static void check_podman(struct toc *t, const struct tar_entry *n, bool seen)
 		toc_spoil(t, "%s occurs twice", n->name);
 	if (n->sparse)
 		toc_spoil(t, "%s is a sparse file", n->name);
+	if (n->type == '0' && n->size && *n->name && n->name[strlen(n->name) - 1] == '/')
+		toc_spoil(t, "%s is a file and is spelled as a directory", n->name);
+	if (n->odd) /* they compare the table with every field of the header */
+		toc_spoil(t, "the header of %s has %s", n->name, n->odd);
 	if (!year_fits(n->mtime) || (n->has_atime && !year_fits(n->atime)) ||
 	    (n->has_ctime && !year_fits(n->ctime)))
 		toc_spoil(t, "%s has a time outside the years 0 to 9999", n->name);
@@ -607,6 +613,8 @@ int toc_add(struct toc *t, const struct tar_entry *n, uint32_t *id, struct err *
 	if (resolve(t, n, &root, e) < 0 || clean(&t->clean_a, n->name, &name, e) < 0)
 		return -1;
 	seen = lookup(t, name, &before);
+	if (!name.n && n->type != '5')
+		toc_spoil(t, "\"%s\" is the root and no directory", n->name);
 	if (t->form != TOC_ESTARGZ) {
 		check_podman(t, n, seen);
 		if (check_whiteout(t, n, name, e) < 0)
@@ -760,6 +768,11 @@ static int by_from(const void *a, const void *b)
 				  : (x->to < y->to ? -1 : x->to > y->to);
 }
 
+static bool is_special(char type)
+{
+	return type == '3' || type == '4' || type == '6';
+}
+
 /* Hard links whose target came later, or was replaced. */
 static int settle_links(struct toc *t, struct err *e)
 {
@@ -791,6 +804,9 @@ static int settle_links(struct toc *t, struct err *e)
 				  r.link);
 			return 0;
 		}
+		if (t->form != TOC_ESTARGZ && is_special(type_of(t, r.ref)))
+			toc_spoil(t, "%s is a hard link to %s, which is not made by a partial pull",
+				  r.name, name_of(t, r.ref));
 		set_ref(t, at, r.ref);
 		if (record_at(t, r.ref)[1] & DEAD) {
 			mem_grow(t->subst, t->n_subst, t->cap_subst);

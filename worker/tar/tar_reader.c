@@ -621,9 +621,30 @@ static int apply_records(struct tar_reader *t, const struct tar_block *h, const 
 	    apply_time(k[PAX_ATIME], &n->atime, &n->atime_ns, &n->has_atime, "atime", e) < 0 ||
 	    apply_time(k[PAX_CTIME], &n->ctime, &n->ctime_ns, &n->has_ctime, "ctime", e) < 0)
 		return -1;
+	if (uid < 0 || gid < 0)
+		n->odd = "a negative owner";
 	n->uid = uid < 0 ? (uint32_t)uid : (uint64_t)uid; /* -1 is what chown makes of it */
 	n->gid = gid < 0 ? (uint32_t)gid : (uint64_t)gid;
 	return 0;
+}
+
+/* What Go's reader shows of a header and an entry does not: other readers of the same header may
+ * insist on it. */
+static const char *oddity(const struct tar_block *h, const struct tar_entry *n, int64_t size)
+{
+	bool device = n->type == '3' || n->type == '4';
+
+	if (size != 0 && header_only(n->type))
+		return "a size, and no data";
+	if (n->link[0] && n->type != '1' && n->type != '2')
+		return "a link's target, and is none";
+	if ((h->dev_major || h->dev_minor) && !device)
+		return "a device's number, and is none";
+	if (h->dev_major != n->dev_major || h->dev_minor != n->dev_minor)
+		return "a device's number of more than 32 bits";
+	if (h->mode != n->mode)
+		return "a mode of more than 32 bits";
+	return NULL;
 }
 
 /* From block and records to t->entry, and to how its data is read. */
@@ -657,6 +678,8 @@ static int decode_entry(struct tar_reader *t, const struct tar_block *h, const u
 		return err_set(e, ERR_UNSUPPORTED,
 			       "tar entry \"%.200s\" has type 0x%02x, which no layer can have",
 			       t->entry.name, (unsigned char)h->type);
+	if (!t->entry.odd) /* its owner may have been */
+		t->entry.odd = oddity(h, &t->entry, size);
 	if (t->entry.type != '1' && t->entry.type != '2')
 		t->entry.link = "";
 	if (header_only(t->entry.type))

@@ -43,8 +43,10 @@ struct tar_entry {
 		*xattr; /* in the order of the records, each name once (the last wins) */
 	size_t n_xattr;
 	bool sparse;
-	bool name_utf8; /* name and link are valid UTF-8 */
-	uint64_t index; /* 0, 1, ... in the tar */
+	bool name_utf8;	 /* name and link are valid UTF-8 */
+	const char *odd; /* what the header says beyond the fields above: a size where no data
+			    follows, ...; NULL: nothing */
+	uint64_t index;	 /* 0, 1, ... in the tar */
 };
 
 struct tar_piece {
