@@ -1,10 +1,11 @@
 -- cache_put: a conversion made this blob of a source layer, or found it good.
 -- ARGV: 1 key  2 host  3 tenant  4 task  5 entry  6 stored digest  7 repository.  Replies: nil
--- Another digest than before replaces the entry: nobody's agreement carries over.
+-- Anything else than before, be it the digest or what is said about the blob, replaces the entry: nobody's agreement
+-- carries over.
 local k = P .. 'lc:' .. ARGV[2] .. ':' .. ARGV[1]
-local f = call('HMGET', k, 'dg', 'tn', 'rp', 'ok')
+local f = call('HMGET', k, 'dg', 'tn', 'rp', 'ok', 'e')
 local tenants, repositories, ok = ARGV[3], {ARGV[7]}, false
-if f[1] == ARGV[6] then
+if f[1] == ARGV[6] and f[5] == ARGV[5] then
   ok = f[4]
   tenants = f[2]
   if not string.find('\n' .. tenants .. '\n', '\n' .. ARGV[3] .. '\n', 1, true) then
