@@ -42,7 +42,8 @@ struct cache_ops {
 	int (*put)(struct cache *c, const char *key, const struct digest *source,
 		   const struct cache_entry *x, struct err *e);
 	void (*forget)(struct cache *c, const char *key); /* it was wrong */
-	/* 1: ours to convert; 0: someone converts it now, ask `get` again in *retry_ms. */
+	/* 1: ours to convert, for two minutes from now; 0: someone converts it now, ask `get` again
+	 * in *retry_ms. */
 	int (*lease)(struct cache *c, const char *key, uint64_t *retry_ms, struct err *e);
 	void (*release)(struct cache *c, const char *key);
 	void (*free)(struct cache *c);

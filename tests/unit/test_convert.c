@@ -850,6 +850,7 @@ struct one_cache {
 	bool has;
 	char key[CACHE_KEY];
 	int gets, puts, forgets, leases, releases, busy;
+	char leased[8][CACHE_KEY]; /* in turn */
 };
 
 static int one_get(struct cache *c, const char *key, const struct digest *source,
@@ -894,6 +895,7 @@ static int one_lease(struct cache *c, const char *key, uint64_t *retry_ms, struc
 {
 	struct one_cache *o = (struct one_cache *)c;
 
+	str_copy(o->leased[o->leases % 8], CACHE_KEY, key);
 	o->leases++;
 	*retry_ms = 1;
 	return o->busy-- > 0 ? 0 : 1;
@@ -992,6 +994,71 @@ static void a_failed_layer_gives_its_lease_back(void **s)
 	stop(&f);
 }
 
+/* Two tasks with the same targets, named in another order by their rules, must not wait for each
+ * other. */
+static void leases_are_taken_in_the_same_order_whatever_that_of_the_targets(void **s)
+{
+	static const enum driver_id order[2][2] = {{DRIVER_ESTARGZ, DRIVER_ZSTDCHUNKED},
+						   {DRIVER_ZSTDCHUNKED, DRIVER_ESTARGZ}};
+	struct one_cache cache[2] = {{.base.ops = &one_ops}, {.base.ops = &one_ops}};
+
+	for (int i = 0; i < 2; i++) {
+		struct made l;
+		struct fixture f;
+
+		make_layer(&l, "a", 5000);
+		make_image(&l, 1, "amd64", "v1", NULL);
+		start(&f, HOST "/p/r:v1");
+		target_fini(&f.target[0]);
+		for (int k = 0; k < 2; k++) {
+			target_init(&f.target[k], order[i][k]);
+			f.target[k].tag_template = mem_printf("{tag}-%d", (int)order[i][k]);
+		}
+		f.n_targets = 2;
+		f.job.cache = &cache[i].base;
+		ran(&f);
+		assert_int_equal(cache[i].leases, 2);
+		assert_string_not_equal(cache[i].leased[0], cache[i].leased[1]);
+		cache_entry_fini(&cache[i].x);
+		stop(&f);
+	}
+	assert_string_equal(cache[0].leased[0], cache[1].leased[0]);
+	assert_string_equal(cache[0].leased[1], cache[1].leased[1]);
+}
+
+static uint64_t fast_clock(void)
+{
+	static _Atomic uint64_t now;
+
+	return now += 20 * UINT64_C(1000000000);
+}
+
+static int64_t fast_wall(void)
+{
+	return (int64_t)fast_clock();
+}
+
+static void a_long_conversion_keeps_its_lease(void **s)
+{
+	static const struct clock_source fast = {fast_clock, fast_clock, fast_wall};
+	struct one_cache cache = {.base.ops = &one_ops};
+	struct made l;
+	struct fixture f;
+
+	make_layer(&l, "a", 3 << 20);
+	make_image(&l, 1, "amd64", "v1", NULL);
+	start(&f, HOST "/p/r:v1");
+	f.job.cache = &cache.base;
+	clock_replace(&fast);
+	run(&f);
+	clock_replace(NULL);
+	assert_in_range(cache.leases, 2, 1000);
+	assert_string_equal(cache.leased[0], cache.leased[1]);
+	assert_int_equal(cache.releases, 1);
+	cache_entry_fini(&cache.x);
+	stop(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1020,6 +1087,8 @@ int main(void)
 		T(a_cached_layer_is_not_read_and_a_wrong_entry_is_forgotten),
 		T(who_has_no_source_blob_gets_nothing_of_it_and_forgets_nothing),
 		T(a_failed_layer_gives_its_lease_back),
+		T(leases_are_taken_in_the_same_order_whatever_that_of_the_targets),
+		T(a_long_conversion_keeps_its_lease),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

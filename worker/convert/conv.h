@@ -150,6 +150,9 @@ void item_note_figures(struct conv *c, struct column *k, const struct item *it, 
 /* ---- reuse.c */
 /* 1: the column has the layer.  Nothing here fails a task. */
 int item_from_cache(struct conv *c, struct column *k, const struct item *it);
+/* The layer is still being converted. */
+void item_keep_lease(const struct column *k, const struct item *it);
+/* What it became; stored NULL: nothing, and the lease is given back. */
 void item_to_cache(struct conv *c, const struct column *k, const struct item *it,
 		   const struct descriptor *stored, const struct layer_result *result);
 void conv_open_caches(struct conv *c);

@@ -3,6 +3,7 @@
  * Of targets whose blobs would be the same (equal driver identity) one converts, the others take
  * over. */
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/clock.h"
@@ -16,12 +17,28 @@
 #include "worker/limits.h"
 
 #define OPEN_LAYERS 4
+#define RENEW_MS 30000		 /* a lease lasts two minutes: common/queue/cache_lease.lua */
 #define STACK_BYTES (512u << 10) /* ours need 256 KiB; libraries' drivers and sanitizers more */
 
 struct work {
 	struct conv *c;
 	struct item *it;
+	struct column **lead;
+	size_t n_lead;
+	uint64_t leased_ms;
 };
+
+/* So that nobody converts a large layer beside us. */
+static void keep_leases(struct work *w)
+{
+	uint64_t now = clock_mono_ms();
+
+	if (now - w->leased_ms < RENEW_MS)
+		return;
+	w->leased_ms = now;
+	for (size_t i = 0; i < w->n_lead; i++)
+		item_keep_lease(w->lead[i], w->it);
+}
 
 static void on_bytes(void *arg, uint64_t in, uint64_t out)
 {
@@ -32,6 +49,7 @@ static void on_bytes(void *arg, uint64_t in, uint64_t out)
 
 	if (conv_stopped(c, &e) < 0)
 		return;
+	keep_leases(w);
 	pthread_mutex_lock(&c->lock);
 	if (in > p->in_bytes && in <= p->in_total) { /* later passes tell nothing new */
 		c->progress.in_bytes += in - p->in_bytes;
@@ -86,6 +104,7 @@ static void after_layer(struct conv *c, struct item *it, struct column *k, struc
 	t->result = (struct layer_result){0};
 	if (item_fill_places(c, k, it, codec, at, &p->done[at->layer], &p->result[at->layer], &e) <
 	    0) {
+		item_to_cache(c, k, it, NULL, NULL);
 		column_fail(k, &e);
 		return;
 	}
@@ -130,7 +149,7 @@ static int convert_leads(struct conv *c, struct item *it, struct column **lead, 
 		.open = conv_open_source, .create = conv_create_target, .arg = c};
 	scoped_free struct layer_target *t = mem_array(n, sizeof(*t));
 	scoped_free struct limits **limits = mem_array(it->n_places, sizeof(struct limits *));
-	struct work w = {.c = c, .it = it};
+	struct work w = {.c = c, .it = it, .lead = lead, .n_lead = n, .leased_ms = clock_mono_ms()};
 	struct layer_job j = {.io = &io,
 			      .pool = c->pool,
 			      .in = layer_in(c, &it->place[0], CODEC_NONE),
@@ -205,18 +224,38 @@ static const char *plain_note(struct conv *c, const struct item *it)
 	return "";
 }
 
+static int by_identity(const void *a, const void *b)
+{
+	const struct column *x = *(struct column *const *)a, *y = *(struct column *const *)b;
+	int order = strcmp(x->identity, y->identity);
+
+	return order ? order : (x > y) - (x < y);
+}
+
+/* In the order of identities: two tasks whose rules name the same targets in another order would
+ * each wait for the lease that the other has. */
+static size_t in_order(struct conv *c, struct column **to)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < c->n_columns; i++)
+		if (column_active(&c->column[i]))
+			to[n++] = &c->column[i];
+	qsort(to, n, sizeof(*to), by_identity);
+	return n;
+}
+
 static int convert_item(struct conv *c, struct item *it, struct err *e)
 {
+	scoped_free struct column **all = mem_array(c->n_columns, sizeof(struct column *));
 	scoped_free struct column **lead = mem_array(c->n_columns, sizeof(struct column *));
 	scoped_free struct column **tail = mem_array(c->n_columns, sizeof(struct column *));
-	size_t n = 0, n_tail = 0, cached = 0;
+	size_t n = 0, n_tail = 0, cached = 0, n_all = in_order(c, all);
 
 	conv_layer_state(c, it, LAYER_RUNNING, NULL);
-	for (size_t i = 0; i < c->n_columns; i++) {
-		struct column *k = &c->column[i];
+	for (size_t i = 0; i < n_all; i++) {
+		struct column *k = all[i];
 
-		if (!column_active(k))
-			continue;
 		if (lead_of(c, k, lead, n)) {
 			tail[n_tail++] = k;
 		} else if (item_from_cache(c, k, it)) {

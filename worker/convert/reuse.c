@@ -148,6 +148,18 @@ int item_from_cache(struct conv *c, struct column *k, const struct item *it)
 	return 0;
 }
 
+void item_keep_lease(const struct column *k, const struct item *it)
+{
+	char key[CACHE_KEY];
+	uint64_t retry_ms;
+	struct err e;
+
+	if (!k->cache)
+		return;
+	cache_key(key, &it->from->digest, k->identity);
+	k->cache->ops->lease(k->cache, key, &retry_ms, &e);
+}
+
 void item_to_cache(struct conv *c, const struct column *k, const struct item *it,
 		   const struct descriptor *stored, const struct layer_result *result)
 {
