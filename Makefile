@@ -53,7 +53,8 @@ WORKER := packet sandbox limits pool out blobat layer resolve listing classify c
 	backend/backend backend/localfs backend/bucket backend/sigv4 backend/osssign \
 	codec/codec codec/inflate codec/blocks codec/zstd codec/encode codec/deflate codec/lz4 codec/member \
 	tar/tar_header tar/tar_reader \
-	drivers/driver drivers/table drivers/footer drivers/priority drivers/sparse drivers/toc drivers/tocread \
+	drivers/driver drivers/table drivers/footer drivers/priority drivers/sparse drivers/tocrecord drivers/toc drivers/tocread \
+	drivers/tocwrite drivers/toccompare \
 	drivers/lazytar drivers/lazycheck drivers/zstdcheck drivers/estargz drivers/zstdchunked drivers/tarsplit \
 	drivers/podtar drivers/nydus drivers/nydusdict \
 	rafs/rafs_tree rafs/rafs_layout rafs/rafs_emit rafs/rafs_read rafs/rafs_check rafs/rafs_merge rafs/rafs_blob \

@@ -19,6 +19,7 @@
 #include "worker/drivers/lazytar.h"
 #include "worker/drivers/toc.h"
 #include "worker/drivers/tocread.h"
+#include "worker/drivers/tocwrite.h"
 
 #define END_OF_TAR 1024u
 #define TOC_DIGEST "containerd.io/snapshot/stargz/toc.digest"
@@ -216,7 +217,7 @@ static int write_toc(struct drv_layer *l, uint64_t json_n, struct reread *reread
 	}
 	tar_write_header(block, &(struct tar_out){.name = TOC_NAME, .type = '0', .size = json_n});
 	if (put_toc(&to, block, sizeof(block), e) < 0 ||
-	    toc_write(lazytar_toc(l->tar), NULL, put_json, &to, e) < 0 ||
+	    toc_write(lazytar_toc(l->tar), NULL, put_json, &to, NULL, e) < 0 ||
 	    put_toc_zeros(&to, tar_padding(json_n), e) < 0 || put_toc_zeros(&to, END_OF_TAR, e) < 0)
 		return -1;
 	if (m ? member_finish(m, e) < 0 : lazytar_cut(l->tar, e) < 0)
@@ -266,19 +267,18 @@ static int end_lazy(struct drv_layer *l, struct layer_result *r, struct err *e)
 	scoped(reread_fini) struct reread again_read = {.h = hasher_new(DIGEST_SHA256)};
 	struct toc_sum sum = {.h = h};
 	uint8_t footer[ESTARGZ_FOOTER];
-	uint64_t toc_at = out_offset(l->out);
+	uint64_t toc_at = out_offset(l->out), items;
 	char text[DIGEST_TEXT];
 	struct digest d;
 
 	again_read.reader = toc_reader_new(reread_item, &again_read);
-	if (toc_write(lazytar_toc(l->tar), NULL, sum_toc, &sum, e) < 0 ||
+	if (toc_write(lazytar_toc(l->tar), NULL, sum_toc, &sum, &items, e) < 0 ||
 	    write_toc(l, sum.n, &again_read, e) < 0)
 		return -1;
 	hasher_final(h, &d);
 	footer_estargz(footer, toc_at);
 	if (out_literal(l->out, footer, sizeof(footer), e) < 0 || out_drain(l->out, e) < 0 ||
-	    reread(&again_read, footer, out_offset(l->out), toc_at,
-		   toc_written(lazytar_toc(l->tar)), &d, e) < 0)
+	    reread(&again_read, footer, out_offset(l->out), toc_at, items, &d, e) < 0)
 		return -1;
 	describe(r, l->tar);
 	annotations_set(&r->annotations, TOC_DIGEST, digest_text(&d, text));

@@ -15,6 +15,7 @@
 #include "common/scope.h"
 #include "common/stream.h"
 #include "common/stream_impl.h"
+#include "worker/drivers/toccompare.h"
 #include "worker/drivers/tocread.h"
 #include "worker/tar/tar_reader.h"
 

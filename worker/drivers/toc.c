@@ -1,17 +1,14 @@
 /* worker/drivers/toc.c - see toc.h.
  *
- * An entry in `arena`:  type, flags, [ref u32], then varints and strings as put_record writes them.
- * Its id is its place there.  ref of a file: its first chunk; of a hard link: the id of the entry
- * at the end of its chain, or NONE. */
+ * ref of a file's record: its first chunk; of a hard link's: the id of the entry at the end of its
+ * chain, or TOC_NONE. */
 #include "worker/drivers/toc.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/buf.h"
 #include "common/err.h"
@@ -19,27 +16,8 @@
 #include "common/scope.h"
 #include "common/str.h"
 #include "worker/drivers/table.h"
+#include "worker/drivers/tocrecord.h"
 #include "worker/tar/tar_reader.h"
-
-#define NONE UINT32_MAX
-#define RECORDS_MAX ((size_t)1 << 30)
-
-enum {
-	DEAD = 1,      /* replaced, or below something that was */
-	HAS_NS = 2,    /* of mtime */
-	HAS_TIMES = 4, /* atime, ctime */
-	HAS_XATTR = 8,
-	HAS_IDS = 16,
-	HAS_NAMES = 32,
-	MOVED = 64, /* a hard link that is written in the place of its dead target */
-};
-
-struct chunk {
-	uint64_t offset;
-	uint64_t size : 61, zeros : 1, last : 1,
-		whole : 1; /* whole: no chunk, but the file: digest, end */
-	uint8_t hash[32];
-};
 
 struct pair { /* of ids, sorted by from */
 	uint32_t from, to;
@@ -48,35 +26,20 @@ struct pair { /* of ids, sorted by from */
 struct toc {
 	enum toc_form form;
 	uint64_t chunk_size;
-	struct buf arena, chunks, strings;
-	struct table names, interned;
+	struct toc_records records;
+	struct buf chunks;  /* struct toc_chunk: of a file after one another, then its `whole` */
+	struct table names; /* a clean name: the record that it means now */
 	struct buf clean_a, clean_b; /* scratch */
 	struct buf parent;	     /* the parent that was last found to be a directory */
 	bool parent_known;
-	bool whiteouts;			/* there was one */
-	struct buf other;		/* scratch of check_whiteout */
-	uint32_t last_user, last_group; /* in strings */
-	struct pair *subst;		/* a dead file, the link that takes its place */
+	bool whiteouts;	    /* there was one */
+	struct buf other;   /* scratch of check_whiteout */
+	struct pair *subst; /* a dead file, the link that takes its place */
 	size_t n_subst, cap_subst;
 	struct pair *cuts; /* a directory, what else its name meant before: older things below it
 			      are gone */
 	size_t n_cuts, cap_cuts;
-	uint64_t written;
 	char unfit[160];
-};
-
-/* A record, decoded. */
-struct record {
-	uint32_t id, next;
-	char type;
-	uint8_t flags;
-	uint32_t ref;
-	const char *name, *link; /* end in NUL */
-	size_t name_n, link_n;
-	uint64_t mode, uid, gid, user, group, size, dev_major, dev_minor, ns, atime_ns, ctime_ns;
-	int64_t mtime, atime, ctime;
-	uint64_t n_xattr;
-	const uint8_t *xattr;
 };
 
 struct toc *toc_new(enum toc_form form, uint64_t chunk_size)
@@ -85,16 +48,13 @@ struct toc *toc_new(enum toc_form form, uint64_t chunk_size)
 
 	t->form = form;
 	t->chunk_size = chunk_size;
-	buf_init(&t->arena, RECORDS_MAX);
-	buf_init(&t->chunks, RECORDS_MAX);
-	buf_init(&t->strings, RECORDS_MAX);
-	buf_init(&t->clean_a, RECORDS_MAX);
-	buf_init(&t->clean_b, RECORDS_MAX);
-	buf_init(&t->parent, RECORDS_MAX);
-	buf_init(&t->other, RECORDS_MAX);
+	toc_records_init(&t->records);
+	buf_init(&t->chunks, TOC_BYTES_MAX);
+	buf_init(&t->clean_a, TOC_BYTES_MAX);
+	buf_init(&t->clean_b, TOC_BYTES_MAX);
+	buf_init(&t->parent, TOC_BYTES_MAX);
+	buf_init(&t->other, TOC_BYTES_MAX);
 	table_init(&t->names);
-	table_init(&t->interned);
-	buf_add_char(&t->strings, 0, NULL); /* 0: no name */
 	return t;
 }
 
@@ -104,15 +64,13 @@ void toc_freep(struct toc **tt)
 
 	if (!t)
 		return;
-	buf_fini(&t->arena);
+	toc_records_fini(&t->records);
 	buf_fini(&t->chunks);
-	buf_fini(&t->strings);
 	buf_fini(&t->clean_a);
 	buf_fini(&t->clean_b);
 	buf_fini(&t->parent);
 	buf_fini(&t->other);
 	table_fini(&t->names);
-	table_fini(&t->interned);
 	free(t->subst);
 	free(t->cuts);
 	free(t);
@@ -132,7 +90,7 @@ void toc_spoil(struct toc *t, const char *fmt, ...)
 
 bool toc_empty(const struct toc *t)
 {
-	return t->arena.len == 0;
+	return t->records.arena.len == 0;
 }
 
 const char *toc_unfit(const struct toc *t)
@@ -181,238 +139,6 @@ bool toc_reserved(const char *name)
 		!strcmp(text, TOC_NAME));
 }
 
-/* ---- records */
-
-static int put_varint(struct buf *b, uint64_t v, struct err *e)
-{
-	uint8_t tmp[10];
-	size_t n = 0;
-
-	for (; v >= 0x80; v >>= 7)
-		tmp[n++] = (uint8_t)(v | 0x80);
-	tmp[n++] = (uint8_t)v;
-	return buf_add(b, tmp, n, e);
-}
-
-static int put_signed(struct buf *b, int64_t v, struct err *e)
-{
-	return put_varint(b, ((uint64_t)v << 1) ^ (uint64_t)(v >> 63), e);
-}
-
-static int put_string(struct buf *b, const void *p, size_t n, struct err *e)
-{
-	return put_varint(b, n, e) < 0 || buf_add(b, p, n, e) < 0 ? -1 : buf_add_char(b, 0, e);
-}
-
-static uint64_t get_varint(const uint8_t **p)
-{
-	uint64_t v = 0;
-	unsigned shift = 0;
-
-	while (**p & 0x80) {
-		v |= (uint64_t)(*(*p)++ & 0x7f) << shift;
-		shift += 7;
-	}
-	return v | (uint64_t) * (*p)++ << shift;
-}
-
-static int64_t get_signed(const uint8_t **p)
-{
-	uint64_t v = get_varint(p);
-
-	return (int64_t)(v >> 1) ^ -(int64_t)(v & 1);
-}
-
-static const char *get_string(const uint8_t **p, size_t *n)
-{
-	const char *s;
-
-	*n = get_varint(p);
-	s = (const char *)*p;
-	*p += *n + 1;
-	return s;
-}
-
-static bool has_ref(char type)
-{
-	return type == '0' || type == '1';
-}
-
-static uint8_t *record_at(const struct toc *t, uint32_t id)
-{
-	return (uint8_t *)t->arena.data + id;
-}
-
-static uint32_t ref_of(const struct toc *t, uint32_t id)
-{
-	uint32_t ref;
-
-	memcpy(&ref, record_at(t, id) + 2, sizeof(ref));
-	return ref;
-}
-
-static void set_ref(struct toc *t, uint32_t id, uint32_t ref)
-{
-	memcpy(record_at(t, id) + 2, &ref, sizeof(ref));
-}
-
-static const char *name_of(const struct toc *t, uint32_t id)
-{
-	const uint8_t *p = record_at(t, id);
-	size_t n;
-
-	p += has_ref((char)p[0]) ? 6 : 2;
-	return get_string(&p, &n);
-}
-
-static void decode(const struct toc *t, uint32_t id, struct record *r)
-{
-	const uint8_t *p = record_at(t, id);
-
-	*r = (struct record){.id = id, .type = (char)p[0], .flags = p[1], .link = "", .ref = NONE};
-	p += 2;
-	if (has_ref(r->type)) {
-		r->ref = ref_of(t, id);
-		p += 4;
-	}
-	r->name = get_string(&p, &r->name_n);
-	if (r->type == '1' || r->type == '2')
-		r->link = get_string(&p, &r->link_n);
-	r->mode = get_varint(&p);
-	r->mtime = get_signed(&p);
-	r->ns = r->flags & HAS_NS ? get_varint(&p) : 0;
-	if (r->type == '0')
-		r->size = get_varint(&p);
-	if (r->type == '3' || r->type == '4') {
-		r->dev_major = get_varint(&p);
-		r->dev_minor = get_varint(&p);
-	}
-	if (r->flags & HAS_IDS) {
-		r->uid = get_varint(&p);
-		r->gid = get_varint(&p);
-	}
-	if (r->flags & HAS_NAMES) {
-		r->user = get_varint(&p);
-		r->group = get_varint(&p);
-	}
-	if (r->flags & HAS_TIMES) {
-		/* each is its seconds and 1 + nanoseconds, 0: there is none */
-		r->atime = get_signed(&p);
-		r->atime_ns = get_varint(&p);
-		r->ctime = get_signed(&p);
-		r->ctime_ns = get_varint(&p);
-	}
-	if (r->flags & HAS_XATTR) {
-		size_t n;
-
-		r->n_xattr = get_varint(&p);
-		r->xattr = p;
-		for (uint64_t i = 0; i < 2 * r->n_xattr; i++)
-			get_string(&p, &n);
-	}
-	r->next = (uint32_t)(p - (const uint8_t *)t->arena.data);
-}
-
-static bool same_string(const void *ctx, uint32_t at, const void *key, size_t n)
-{
-	const char *s = ((const struct buf *)ctx)->data + at;
-
-	return !strncmp(s, key, n) && !s[n];
-}
-
-/* User and group names are few: each is kept once. */
-static int intern(struct toc *t, const char *s, uint32_t *last, uint64_t *to, struct err *e)
-{
-	size_t n = s && str_utf8_valid(s, strlen(s)) ? strlen(s) : 0; /* JSON has no others */
-	uint32_t at = (uint32_t)t->strings.len;
-
-	if (!n) {
-		*to = 0;
-		return 0;
-	}
-	if (*last && !strcmp(t->strings.data + *last, s)) {
-		*to = *last;
-		return 0;
-	}
-	if (!table_find(&t->interned, s, n, same_string, &t->strings, last)) {
-		if (buf_add(&t->strings, s, n + 1, e) < 0 ||
-		    table_set(&t->interned, s, n, same_string, &t->strings, at, e) < 0)
-			return -1;
-		*last = at;
-	}
-	*to = *last;
-	return 0;
-}
-
-static int by_name(const void *a, const void *b)
-{
-	const struct tar_xattr *x = a, *y = b;
-
-	return strcmp(x->name, y->name);
-}
-
-static int put_xattrs(struct toc *t, const struct tar_entry *n, struct err *e)
-{
-	struct buf *b = &t->arena;
-	scoped_free struct tar_xattr *x = mem_array(n->n_xattr, sizeof(*x));
-
-	memcpy(x, n->xattr, n->n_xattr * sizeof(*x));
-	qsort(x, n->n_xattr, sizeof(*x), by_name);
-	if (put_varint(b, n->n_xattr, e) < 0)
-		return -1;
-	for (size_t i = 0; i < n->n_xattr; i++)
-		if (put_string(b, x[i].name, strlen(x[i].name), e) < 0 ||
-		    put_string(b, x[i].value, x[i].n, e) < 0)
-			return -1;
-	return 0;
-}
-
-static int put_times(struct buf *b, const struct tar_entry *n, struct err *e)
-{
-	return put_signed(b, n->has_atime ? n->atime : 0, e) < 0 ||
-			       put_varint(b, n->has_atime ? 1u + n->atime_ns : 0, e) < 0 ||
-			       put_signed(b, n->has_ctime ? n->ctime : 0, e) < 0 ||
-			       put_varint(b, n->has_ctime ? 1u + n->ctime_ns : 0, e) < 0
-		       ? -1
-		       : 0;
-}
-
-static int put_record(struct toc *t, const struct tar_entry *n, uint32_t ref, struct err *e)
-{
-	struct buf *b = &t->arena;
-	uint64_t user, group;
-	uint8_t head[6] = {(uint8_t)n->type};
-	bool podman = t->form != TOC_ESTARGZ;
-
-	if (intern(t, n->user, &t->last_user, &user, e) < 0 ||
-	    intern(t, n->group, &t->last_group, &group, e) < 0)
-		return -1;
-	head[1] = (uint8_t)((n->mtime_ns ? HAS_NS : 0) |
-			    (podman && (n->has_atime || n->has_ctime) ? HAS_TIMES : 0) |
-			    (n->n_xattr ? HAS_XATTR : 0) | (n->uid || n->gid ? HAS_IDS : 0) |
-			    (user || group ? HAS_NAMES : 0));
-	memcpy(head + 2, &ref, sizeof(ref));
-	if (buf_add(b, head, has_ref(n->type) ? 6 : 2, e) < 0 ||
-	    put_string(b, n->name, strlen(n->name), e) < 0)
-		return -1;
-	if ((n->type == '1' || n->type == '2') && put_string(b, n->link, strlen(n->link), e) < 0)
-		return -1;
-	if (put_varint(b, n->mode, e) < 0 || put_signed(b, n->mtime, e) < 0 ||
-	    (n->mtime_ns && put_varint(b, n->mtime_ns, e) < 0) ||
-	    (n->type == '0' && put_varint(b, n->size, e) < 0))
-		return -1;
-	if ((n->type == '3' || n->type == '4') &&
-	    (put_varint(b, n->dev_major, e) < 0 || put_varint(b, n->dev_minor, e) < 0))
-		return -1;
-	if ((head[1] & HAS_IDS) && (put_varint(b, n->uid, e) < 0 || put_varint(b, n->gid, e) < 0))
-		return -1;
-	if ((head[1] & HAS_NAMES) && (put_varint(b, user, e) < 0 || put_varint(b, group, e) < 0))
-		return -1;
-	if ((head[1] & HAS_TIMES) && put_times(b, n, e) < 0)
-		return -1;
-	return head[1] & HAS_XATTR ? put_xattrs(t, n, e) : 0;
-}
-
 /* ---- one entry after the other */
 
 struct same_name {
@@ -425,7 +151,7 @@ static bool same_name(const void *ctx, uint32_t id, const void *key, size_t n)
 	const struct same_name *x = ctx;
 	struct slice s;
 
-	return clean(x->scratch, name_of(x->t, id), &s, NULL) == 0 && s.n == n &&
+	return clean(x->scratch, toc_record_name(&x->t->records, id), &s, NULL) == 0 && s.n == n &&
 	       !memcmp(s.p, key, n);
 }
 
@@ -435,11 +161,6 @@ static bool lookup(struct toc *t, struct slice name, uint32_t *id)
 	struct same_name x = {t, &t->clean_b};
 
 	return table_find(&t->names, name.p, name.n, same_name, &x, id);
-}
-
-static char type_of(const struct toc *t, uint32_t id)
-{
-	return (char)record_at(t, id)[0];
 }
 
 static struct slice parent_of(struct slice name)
@@ -471,9 +192,9 @@ static int check_parent(struct toc *t, struct slice name, struct err *e)
 	if (t->parent_known && parent.n == t->parent.len &&
 	    !memcmp(parent.p, t->parent.data, parent.n))
 		return 0;
-	if (ancestor(t, &up, &id) && type_of(t, id) != '5') {
+	if (ancestor(t, &up, &id) && toc_record_type(&t->records, id) != '5') {
 		toc_spoil(t, "%.*s lies below %s, which is not a directory", (int)name.n, name.p,
-			  name_of(t, id));
+			  toc_record_name(&t->records, id));
 		return 0;
 	}
 	if (t->form != TOC_ESTARGZ && up.n != parent.n)
@@ -494,7 +215,7 @@ static int resolve(struct toc *t, const struct tar_entry *n, uint32_t *root, str
 {
 	struct slice link;
 
-	*root = NONE;
+	*root = TOC_NONE;
 	if (n->type != '1')
 		return 0;
 	if (toc_reserved(n->link))
@@ -503,16 +224,11 @@ static int resolve(struct toc *t, const struct tar_entry *n, uint32_t *root, str
 			       n->name, n->link);
 	if (clean(&t->clean_a, n->link, &link, e) < 0)
 		return -1;
-	if (lookup(t, link, root) && type_of(t, *root) == '1')
-		*root = ref_of(t, *root);
-	if (*root != NONE && type_of(t, *root) == '5')
+	if (lookup(t, link, root) && toc_record_type(&t->records, *root) == '1')
+		*root = toc_record_ref(&t->records, *root);
+	if (*root != TOC_NONE && toc_record_type(&t->records, *root) == '5')
 		toc_spoil(t, "%s is a hard link to the directory %s", n->name, n->link);
 	return 0;
-}
-
-static bool year_fits(int64_t t)
-{
-	return t >= -62167219200 && t <= 253402300799; /* 0000 .. 9999 */
 }
 
 /* podman applies entries in order: "x" and ".wh.x" in one layer fail its pull. */
@@ -554,8 +270,8 @@ static void check_podman(struct toc *t, const struct tar_entry *n, bool seen)
 		toc_spoil(t, "%s is a file and is spelled as a directory", n->name);
 	if (n->odd) /* they compare the table with every field of the header */
 		toc_spoil(t, "the header of %s has %s", n->name, n->odd);
-	if (!year_fits(n->mtime) || (n->has_atime && !year_fits(n->atime)) ||
-	    (n->has_ctime && !year_fits(n->ctime)))
+	if (!toc_year_fits(n->mtime) || (n->has_atime && !toc_year_fits(n->atime)) ||
+	    (n->has_ctime && !toc_year_fits(n->ctime)))
 		toc_spoil(t, "%s has a time outside the years 0 to 9999", n->name);
 	for (const char *p = n->name; p; p = strchr(p, '/')) {
 		p += *p == '/';
@@ -592,9 +308,9 @@ static const struct pair *find_pair(const struct pair *list, size_t n, uint32_t 
 static void replace(struct toc *t, uint32_t before, uint32_t id, char type)
 {
 	const struct pair *older = find_pair(t->cuts, t->n_cuts, before);
-	bool was_dir = type_of(t, before) == '5';
+	bool was_dir = toc_record_type(&t->records, before) == '5';
 
-	record_at(t, before)[1] |= DEAD;
+	toc_record_mark(&t->records, before, TOC_DEAD);
 	if (type != '5' || (was_dir && !older))
 		return;
 	mem_grow(t->cuts, t->n_cuts, t->cap_cuts);
@@ -605,10 +321,10 @@ int toc_add(struct toc *t, const struct tar_entry *n, uint32_t *id, struct err *
 {
 	struct same_name x = {t, &t->clean_b};
 	struct slice name;
-	uint32_t before = NONE, root;
+	uint32_t before = TOC_NONE, root;
 	bool seen;
 
-	*id = NONE;
+	*id = TOC_NONE;
 	check_texts(t, n);
 	if (resolve(t, n, &root, e) < 0 || clean(&t->clean_a, n->name, &name, e) < 0)
 		return -1;
@@ -624,26 +340,26 @@ int toc_add(struct toc *t, const struct tar_entry *n, uint32_t *id, struct err *
 		return -1;
 	if (toc_unfit(t))
 		return 0;
-	if (t->arena.len >= NONE - 1)
+	if (t->records.arena.len >= TOC_NONE - 1)
 		return err_set(e, ERR_LIMIT, "more than 4 GiB of entries");
 	if (n->type != '5')
 		forget_parent(t, name);
-	*id = (uint32_t)t->arena.len;
+	*id = (uint32_t)t->records.arena.len;
 	if (seen)
 		replace(t, before, *id, n->type);
-	if (put_record(t, n, root, e) < 0)
+	if (toc_record_put(&t->records, n, root, t->form != TOC_ESTARGZ, e) < 0)
 		return -1;
 	return table_set(&t->names, name.p, name.n, same_name, &x, *id, e);
 }
 
 /* ---- chunks */
 
-static struct chunk *chunk_at(const struct toc *t, uint32_t i)
+static struct toc_chunk *chunk_at(const struct toc *t, uint32_t i)
 {
-	return (struct chunk *)(void *)t->chunks.data + i;
+	return (struct toc_chunk *)(void *)t->chunks.data + i;
 }
 
-static int add_chunk(struct toc *t, const struct chunk *c, uint32_t *i, struct err *e)
+static int add_chunk(struct toc *t, const struct toc_chunk *c, uint32_t *i, struct err *e)
 {
 	*i = (uint32_t)(t->chunks.len / sizeof(*c));
 	return buf_add(&t->chunks, c, sizeof(*c), e);
@@ -651,21 +367,21 @@ static int add_chunk(struct toc *t, const struct chunk *c, uint32_t *i, struct e
 
 int toc_chunk(struct toc *t, uint32_t id, uint64_t size, bool zeros, uint32_t *chunk, struct err *e)
 {
-	struct chunk c = {.size = size, .zeros = zeros};
+	struct toc_chunk c = {.size = size, .zeros = zeros};
 
 	if (add_chunk(t, &c, chunk, e) < 0)
 		return -1;
-	if (ref_of(t, id) == NONE)
-		set_ref(t, id, *chunk);
+	if (toc_record_ref(&t->records, id) == TOC_NONE)
+		toc_record_set_ref(&t->records, id, *chunk);
 	return 0;
 }
 
 int toc_file_end(struct toc *t, uint32_t id, const struct digest *whole, struct err *e)
 {
-	uint32_t n = (uint32_t)(t->chunks.len / sizeof(struct chunk)), i;
-	struct chunk c = {.whole = 1};
+	uint32_t n = (uint32_t)(t->chunks.len / sizeof(struct toc_chunk)), i;
+	struct toc_chunk c = {.whole = 1};
 
-	assert(n && ref_of(t, id) < n);
+	assert(n && toc_record_ref(&t->records, id) < n);
 	chunk_at(t, n - 1)->last = 1;
 	if (!whole && t->form == TOC_ESTARGZ)
 		return 0;
@@ -677,10 +393,10 @@ int toc_file_end(struct toc *t, uint32_t id, const struct digest *whole, struct 
 int toc_file_end_at(struct toc *t, uint32_t id, const struct digest *whole, uint64_t end,
 		    struct err *e)
 {
-	struct chunk c = {.whole = 1, .offset = end};
+	struct toc_chunk c = {.whole = 1, .offset = end};
 	uint32_t i = (uint32_t)(t->chunks.len / sizeof(c));
 
-	assert(i && ref_of(t, id) < i);
+	assert(i && toc_record_ref(&t->records, id) < i);
 	chunk_at(t, i - 1)->last = 1;
 	memcpy(c.hash, whole->bytes, sizeof(c.hash));
 	return add_chunk(t, &c, &i, e);
@@ -698,7 +414,7 @@ void toc_chunk_size(struct toc *t, uint32_t i, uint64_t size)
 
 void toc_chunk_end(struct toc *t, uint32_t i, uint64_t end)
 {
-	struct chunk *c = chunk_at(t, i);
+	struct toc_chunk *c = chunk_at(t, i);
 
 	if (c->last && t->form != TOC_ESTARGZ)
 		c[1].offset = end;
@@ -707,7 +423,7 @@ void toc_chunk_end(struct toc *t, uint32_t i, uint64_t end)
 void toc_chunk_landed(struct toc *t, uint32_t i, uint64_t offset, uint64_t stored,
 		      const uint8_t *hash)
 {
-	struct chunk *c = chunk_at(t, i);
+	struct toc_chunk *c = chunk_at(t, i);
 
 	c->offset = offset;
 	if (hash)
@@ -724,7 +440,7 @@ static bool taken_away(struct toc *t, uint32_t at, struct slice name)
 	uint32_t id;
 
 	while (ancestor(t, &name, &id)) {
-		if (type_of(t, id) != '5')
+		if (toc_record_type(&t->records, id) != '5')
 			return true;
 		cut = find_pair(t->cuts, t->n_cuts, id);
 		if (cut && cut->to > at)
@@ -737,12 +453,12 @@ static bool taken_away(struct toc *t, uint32_t at, struct slice name)
 static int sweep(struct toc *t, struct err *e)
 {
 	struct slice parent, name;
-	struct record r;
+	struct toc_record r;
 
 	t->parent_known = false;
-	for (uint32_t at = 0; at < t->arena.len; at = r.next) {
-		decode(t, at, &r);
-		if (r.flags & DEAD)
+	for (uint32_t at = 0; at < t->records.arena.len; at = r.next) {
+		toc_record_decode(&t->records, at, &r);
+		if (r.flags & TOC_DEAD)
 			continue;
 		if (clean(&t->clean_a, r.name, &name, e) < 0)
 			return -1;
@@ -752,7 +468,7 @@ static int sweep(struct toc *t, struct err *e)
 			continue;
 		t->parent_known = !taken_away(t, at, name);
 		if (!t->parent_known)
-			record_at(t, at)[1] |= DEAD;
+			toc_record_mark(&t->records, at, TOC_DEAD);
 		buf_reset(&t->parent);
 		if (t->parent_known && buf_add(&t->parent, parent.p, parent.n, e) < 0)
 			return -1;
@@ -777,38 +493,40 @@ static bool is_special(char type)
 static int settle_links(struct toc *t, struct err *e)
 {
 	struct slice link;
-	struct record r;
+	struct toc_record r;
 	size_t n = 0;
 
-	for (uint32_t at = 0; at < t->arena.len; at = r.next) {
-		decode(t, at, &r);
-		if (r.type != '1' || (r.flags & DEAD))
+	for (uint32_t at = 0; at < t->records.arena.len; at = r.next) {
+		toc_record_decode(&t->records, at, &r);
+		if (r.type != '1' || (r.flags & TOC_DEAD))
 			continue;
-		for (int depth = 0; r.ref == NONE && depth < 64; depth++) {
+		for (int depth = 0; r.ref == TOC_NONE && depth < 64; depth++) {
 			uint32_t id;
 
 			if (clean(&t->clean_a, r.link, &link, e) < 0)
 				return -1;
 			if (!lookup(t, link, &id) || id == at)
 				break;
-			r.ref = type_of(t, id) == '1' ? ref_of(t, id) : id;
-			if (r.ref == NONE) { /* a link to a link that is still open */
-				struct record other;
+			r.ref = toc_record_type(&t->records, id) == '1'
+					? toc_record_ref(&t->records, id)
+					: id;
+			if (r.ref == TOC_NONE) { /* a link to a link that is still open */
+				struct toc_record other;
 
-				decode(t, id, &other);
+				toc_record_decode(&t->records, id, &other);
 				r.link = other.link;
 			}
 		}
-		if (r.ref == NONE || type_of(t, r.ref) == '5') {
+		if (r.ref == TOC_NONE || toc_record_type(&t->records, r.ref) == '5') {
 			toc_spoil(t, "%s is a hard link to %s, which is not in this layer", r.name,
 				  r.link);
 			return 0;
 		}
-		if (t->form != TOC_ESTARGZ && is_special(type_of(t, r.ref)))
+		if (t->form != TOC_ESTARGZ && is_special(toc_record_type(&t->records, r.ref)))
 			toc_spoil(t, "%s is a hard link to %s, which is not made by a partial pull",
-				  r.name, name_of(t, r.ref));
-		set_ref(t, at, r.ref);
-		if (record_at(t, r.ref)[1] & DEAD) {
+				  r.name, toc_record_name(&t->records, r.ref));
+		toc_record_set_ref(&t->records, at, r.ref);
+		if (toc_record_flags(&t->records, r.ref) & TOC_DEAD) {
 			mem_grow(t->subst, t->n_subst, t->cap_subst);
 			t->subst[t->n_subst++] = (struct pair){r.ref, at};
 		}
@@ -819,7 +537,7 @@ static int settle_links(struct toc *t, struct err *e)
 	for (size_t i = 0; i < t->n_subst; i++) /* the first link to each takes its place */
 		if (!n || t->subst[n - 1].from != t->subst[i].from) {
 			t->subst[n++] = t->subst[i];
-			record_at(t, t->subst[n - 1].to)[1] |= MOVED;
+			toc_record_mark(&t->records, t->subst[n - 1].to, TOC_MOVED);
 		}
 	t->n_subst = n;
 	return 0;
@@ -838,210 +556,52 @@ static const struct pair *find_subst(const struct toc *t, uint32_t root)
 	return find_pair(t->subst, t->n_subst, root);
 }
 
-/* ---- JSON */
+/* ---- a sealed table, read */
 
-#define OUT_BYTES (64u << 10)
-
-struct owners { /* the name last written for an id */
-	struct table ids;
-	struct buf list; /* struct owner */
-};
-struct owner {
-	uint64_t id;
-	uint64_t name;
-};
-
-struct writer {
-	struct toc *t;
-	toc_put *put;
-	void *arg;
-	struct err *e;
-	bool failed;
-	size_t n;
-	struct owners users, groups;
-	char out[OUT_BYTES];
-};
-
-static void flush(struct writer *w)
+enum toc_form toc_form(const struct toc *t)
 {
-	if (!w->failed && w->n && w->put(w->arg, w->out, w->n, w->e) < 0)
-		w->failed = true;
-	w->n = 0;
+	return t->form;
 }
 
-static void text_n(struct writer *w, const char *p, size_t n)
+uint64_t toc_full_chunk(const struct toc *t)
 {
-	while (n) {
-		size_t part = n < OUT_BYTES - w->n ? n : OUT_BYTES - w->n;
-
-		memcpy(w->out + w->n, p, part);
-		w->n += part;
-		p += part;
-		n -= part;
-		if (w->n == OUT_BYTES)
-			flush(w);
-	}
+	return t->chunk_size;
 }
 
-static void text(struct writer *w, const char *s)
+bool toc_year_fits(int64_t t)
 {
-	text_n(w, s, strlen(s));
+	return t >= -62167219200 && t <= 253402300799; /* 0000 .. 9999 */
 }
 
-static void number(struct writer *w, uint64_t v)
+/* The entries in the order of the table, the first at 0.  *name is the one it goes by. */
+bool toc_next(const struct toc *t, uint32_t *at, struct toc_record *r, struct slice *name)
 {
-	char digits[20];
-	size_t at = sizeof(digits);
+	while (*at < t->records.arena.len) {
+		const struct pair *s = NULL;
 
-	do
-		digits[--at] = (char)('0' + v % 10);
-	while (v /= 10);
-	text_n(w, digits + at, sizeof(digits) - at);
-}
-
-/* As Go's encoder, so that digests of small tables can be compared by eye: also <, > and & are
- * escaped. */
-static void quoted(struct writer *w, const char *s, size_t n)
-{
-	size_t from = 0;
-
-	text_n(w, "\"", 1);
-	for (size_t i = 0; i < n; i++) {
-		unsigned char c = (unsigned char)s[i];
-		char esc[8];
-
-		if (c >= 0x20 && c != '"' && c != '\\' && c != '<' && c != '>' && c != '&')
+		toc_record_decode(&t->records, *at, r);
+		*at = r->next;
+		if (r->flags & TOC_MOVED || (r->flags & TOC_DEAD && !(s = find_subst(t, r->id))))
 			continue;
-		text_n(w, s + from, i - from);
-		from = i + 1;
-		if (c == '"' || c == '\\')
-			snprintf(esc, sizeof(esc), "\\%c", c);
-		else
-			snprintf(esc, sizeof(esc), "\\u%04x", c);
-		text(w, esc);
+		*name = s ? slice_of(toc_record_name(&t->records, s->to))
+			  : (struct slice){r->name, r->name_n};
+		return true;
 	}
-	text_n(w, s + from, n - from);
-	text_n(w, "\"", 1);
+	return false;
 }
 
-static void key_text(struct writer *w, const char *key, const char *s, size_t n)
+const char *toc_owner(const struct toc *t, uint64_t name)
 {
-	text(w, key);
-	quoted(w, s, n);
+	return t->records.strings.data + name;
 }
 
-static void key_number(struct writer *w, const char *key, uint64_t v)
+const struct toc_chunk *toc_chunks(const struct toc *t, const struct toc_record *r)
 {
-	if (!v)
-		return;
-	text(w, key);
-	number(w, v);
+	return chunk_at(t, r->ref);
 }
-
-static void key_sha256(struct writer *w, const char *key, const uint8_t hash[32])
-{
-	char hex[65];
-
-	str_hex(hex, hash, 32);
-	text(w, key);
-	text(w, "\"sha256:");
-	text_n(w, hex, 64);
-	text_n(w, "\"", 1);
-}
-
-static void key_time(struct writer *w, const char *key, int64_t s, uint64_t ns)
-{
-	char when[64], *end;
-	struct tm tm;
-	time_t c = (time_t)s;
-
-	if (!year_fits(s) || !gmtime_r(&c, &tm))
-		return;
-	end = when + snprintf(when, sizeof(when) - 16, "%04d-%02d-%02dT%02d:%02d:%02d",
-			      tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
-			      tm.tm_sec);
-	if (ns) {
-		end += sprintf(end, ".%09u", (unsigned)ns);
-		while (end[-1] == '0')
-			*--end = 0;
-	}
-	strcpy(end, "Z");
-	text(w, key);
-	text_n(w, "\"", 1);
-	text(w, when);
-	text_n(w, "\"", 1);
-}
-
-static bool same_owner(const void *ctx, uint32_t i, const void *key, size_t n)
-{
-	const struct owner *o =
-		(const struct owner *)(const void *)((const struct buf *)ctx)->data + i;
-
-	return !memcmp(&o->id, key, n);
-}
-
-/* Only where it differs from what was last written for this id: readers carry it on. */
-static void key_owner(struct writer *w, const char *key, struct owners *x, uint64_t id,
-		      uint64_t name)
-{
-	struct owner o = {id, name}, *known;
-	uint32_t i = (uint32_t)(x->list.len / sizeof(o));
-
-	if (!name)
-		return;
-	if (table_find(&x->ids, &id, sizeof(id), same_owner, &x->list, &i)) {
-		known = (struct owner *)(void *)x->list.data + i;
-		if (known->name == name)
-			return;
-		known->name = name;
-	} else if (buf_add(&x->list, &o, sizeof(o), w->e) < 0 ||
-		   table_set(&x->ids, &id, sizeof(id), same_owner, &x->list, i, w->e) < 0) {
-		w->failed = true;
-		return;
-	}
-	key_text(w, key, w->t->strings.data + name, strlen(w->t->strings.data + name));
-}
-
-static void xattrs(struct writer *w, const struct record *r)
-{
-	scoped(buf_fini) struct buf b64 = BUF_INIT(RECORDS_MAX);
-	const uint8_t *p = r->xattr;
-
-	if (!r->n_xattr)
-		return;
-	text(w, ",\"xattrs\":{");
-	for (uint64_t i = 0; i < r->n_xattr; i++) {
-		size_t n;
-		const char *s = get_string(&p, &n);
-
-		if (i)
-			text_n(w, ",", 1);
-		quoted(w, s, n);
-		s = get_string(&p, &n);
-		buf_reset(&b64);
-		if (str_base64(&b64, s, n, w->e) < 0)
-			w->failed = true;
-		key_text(w, ":", b64.data, b64.len);
-	}
-	text_n(w, "}", 1);
-}
-
-static const char *type_name(char type)
-{
-	static const char *const names[] = {"reg",   "hardlink", "symlink", "char",
-					    "block", "dir",	 "fifo"};
-
-	assert(type >= '0' && type <= '6');
-	return names[type - '0'];
-}
-
-static const uint8_t empty_sha256[32] = {0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14,
-					 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
-					 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c,
-					 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55};
 
 /* What hard links of the table point at: a name that means the same file at the end. */
-static struct slice link_name(struct toc *t, const struct record *r)
+struct slice toc_link_name(struct toc *t, const struct toc_record *r)
 {
 	const struct pair *s;
 	struct slice spelled;
@@ -1049,366 +609,26 @@ static struct slice link_name(struct toc *t, const struct record *r)
 
 	if (r->type != '1')
 		return (struct slice){r->link, r->link_n};
-	s = record_at(t, r->ref)[1] & DEAD ? find_subst(t, r->ref) : NULL;
+	s = toc_record_flags(&t->records, r->ref) & TOC_DEAD ? find_subst(t, r->ref) : NULL;
 	if (s)
-		return slice_of(name_of(t, s->to));
+		return slice_of(toc_record_name(&t->records, s->to));
 	if (clean(&t->clean_a, r->link, &spelled, NULL) == 0 && lookup(t, spelled, &id) &&
-	    (id == r->ref || (type_of(t, id) == '1' && ref_of(t, id) == r->ref)))
+	    (id == r->ref || (toc_record_type(&t->records, id) == '1' &&
+			      toc_record_ref(&t->records, id) == r->ref)))
 		return (struct slice){r->link, r->link_n};
-	return slice_of(name_of(t, r->ref));
-}
-
-/* The chunks of a file of more than one; and the digest of all of it. */
-static const struct chunk *whole_of(const struct toc *t, const struct record *r)
-{
-	const struct chunk *c = chunk_at(t, r->ref);
-
-	while (!c->last)
-		c++;
-	return c == chunk_at(t, r->ref) && t->form == TOC_ESTARGZ ? c : c + 1;
-}
-
-/* estargz.md §4: the last, shorter chunk tells no size. */
-static uint64_t estargz_chunk_size(const struct toc *t, const struct chunk *c)
-{
-	return c->size == t->chunk_size ? c->size : 0;
-}
-
-static void estargz_chunks(struct writer *w, const struct record *r, const char *name,
-			   size_t name_n)
-{
-	const struct chunk *c = chunk_at(w->t, r->ref);
-	uint64_t at = 0;
-
-	key_number(w, ",\"chunkSize\":", estargz_chunk_size(w->t, c));
-	key_sha256(w, ",\"chunkDigest\":", c->hash);
-	while (!c->last) {
-		at += c->size;
-		c++;
-		w->t->written++;
-		key_text(w, "},{\"name\":", name, name_n);
-		text(w, ",\"type\":\"chunk\"");
-		key_number(w, ",\"offset\":", c->offset);
-		key_number(w, ",\"chunkOffset\":", at);
-		key_number(w, ",\"chunkSize\":", estargz_chunk_size(w->t, c));
-		key_sha256(w, ",\"chunkDigest\":", c->hash);
-	}
-}
-
-static void estargz_entry(struct writer *w, const struct record *r, const char *name, size_t name_n)
-{
-	struct toc *t = w->t;
-	int64_t rounded = r->mtime + (r->ns >= 500000000);
-	struct slice link = link_name(t, r);
-
-	key_text(w, "{\"name\":", name, name_n);
-	key_text(w, ",\"type\":", type_name(r->type), strlen(type_name(r->type)));
-	key_number(w, ",\"size\":", r->size);
-	if (r->mtime != 0)
-		key_time(w, ",\"modtime\":", rounded, 0);
-	if (link.n)
-		key_text(w, ",\"linkName\":", link.p, link.n);
-	key_number(w, ",\"mode\":", r->mode);
-	key_number(w, ",\"uid\":", r->uid);
-	key_number(w, ",\"gid\":", r->gid);
-	key_owner(w, ",\"userName\":", &w->users, r->uid, r->user);
-	key_owner(w, ",\"groupName\":", &w->groups, r->gid, r->group);
-	if (r->size)
-		key_number(w, ",\"offset\":", chunk_at(t, r->ref)->offset);
-	key_number(w, ",\"devMajor\":", r->dev_major);
-	key_number(w, ",\"devMinor\":", r->dev_minor);
-	xattrs(w, r);
-	if (r->type == '0')
-		key_sha256(w, ",\"digest\":", r->size ? whole_of(t, r)->hash : empty_sha256);
-	if (r->size)
-		estargz_chunks(w, r, name, name_n);
-}
-
-static void podman_chunk(struct writer *w, const struct chunk *c, uint64_t at, uint64_t end,
-			 bool alone)
-{
-	key_number(w, ",\"offset\":", c->offset);
-	key_number(w, ",\"endOffset\":", end);
-	if (!alone)
-		key_number(w, ",\"chunkSize\":", c->size);
-	key_number(w, ",\"chunkOffset\":", at);
-	if (!alone || w->t->form == TOC_BOTH) /* containerd's reader wants one on every chunk */
-		key_sha256(w, ",\"chunkDigest\":", c->hash);
-	if (!alone && c->zeros)
-		text(w, ",\"chunkType\":\"zeros\"");
-}
-
-static void podman_chunks(struct writer *w, const struct record *r)
-{
-	const struct chunk *c = chunk_at(w->t, r->ref);
-	const struct chunk *whole = whole_of(w->t, r);
-	uint64_t at = 0;
-
-	key_sha256(w, ",\"digest\":", c->last ? c->hash : whole->hash);
-	podman_chunk(w, c, 0, whole->offset, c->last);
-	while (!c->last) {
-		at += c->size;
-		c++;
-		w->t->written++;
-		key_text(w, "},{\"type\":\"chunk\",\"name\":", r->name, r->name_n);
-		podman_chunk(w, c, at, 0, false);
-	}
-}
-
-static void podman_entry(struct writer *w, const struct record *r)
-{
-	struct slice link = link_name(w->t, r);
-
-	key_text(w, "{\"type\":", type_name(r->type), strlen(type_name(r->type)));
-	key_text(w, ",\"name\":", r->name, r->name_n);
-	if (link.n)
-		key_text(w, ",\"linkName\":", link.p, link.n);
-	key_number(w, ",\"mode\":", r->mode);
-	key_number(w, ",\"size\":", r->size);
-	key_number(w, ",\"uid\":", r->uid);
-	key_number(w, ",\"gid\":", r->gid);
-	if (w->t->form == TOC_BOTH) {
-		key_owner(w, ",\"userName\":", &w->users, r->uid, r->user);
-		key_owner(w, ",\"groupName\":", &w->groups, r->gid, r->group);
-	}
-	key_time(w, ",\"modtime\":", r->mtime, r->ns);
-	if (r->atime_ns)
-		key_time(w, ",\"accesstime\":", r->atime, r->atime_ns - 1);
-	if (r->ctime_ns)
-		key_time(w, ",\"changetime\":", r->ctime, r->ctime_ns - 1);
-	key_number(w, ",\"devMajor\":", r->dev_major);
-	key_number(w, ",\"devMinor\":", r->dev_minor);
-	xattrs(w, r);
-	if (r->size)
-		podman_chunks(w, r);
-}
-
-static void entry(struct writer *w, const struct record *r, const char *name, size_t name_n)
-{
-	if (w->t->written++)
-		text_n(w, ",", 1);
-	if (w->t->form == TOC_ESTARGZ)
-		estargz_entry(w, r, name, name_n);
-	else
-		podman_entry(w, r);
-	text_n(w, "}", 1);
-}
-
-/* The entries in the order of the table, the first at 0.  *name is the one it goes by. */
-static bool next_written(const struct toc *t, uint32_t *at, struct record *r, struct slice *name)
-{
-	while (*at < t->arena.len) {
-		const struct pair *s = NULL;
-
-		decode(t, *at, r);
-		*at = r->next;
-		if (r->flags & MOVED || (r->flags & DEAD && !(s = find_subst(t, r->id))))
-			continue;
-		*name = s ? slice_of(name_of(t, s->to)) : (struct slice){r->name, r->name_n};
-		return true;
-	}
-	return false;
-}
-
-static void entries(struct writer *w)
-{
-	struct slice name;
-	struct record r;
-	uint32_t at = 0;
-
-	while (!w->failed && next_written(w->t, &at, &r, &name))
-		entry(w, &r, name.p, name.n);
-}
-
-static void owners_init(struct owners *x)
-{
-	table_init(&x->ids);
-	buf_init(&x->list, RECORDS_MAX);
-}
-
-static void owners_fini(struct owners *x)
-{
-	table_fini(&x->ids);
-	buf_fini(&x->list);
-}
-
-int toc_write(struct toc *t, const char *tail, toc_put *put, void *arg, struct err *e)
-{
-	scoped_free struct writer *w = mem_alloc(sizeof(*w));
-
-	assert(!toc_unfit(t));
-	*w = (struct writer){.t = t, .put = put, .arg = arg, .e = e};
-	owners_init(&w->users);
-	owners_init(&w->groups);
-	t->written = 0;
-	text(w, "{\"version\":1,\"entries\":[");
-	entries(w);
-	text(w, "]");
-	if (tail) {
-		text(w, ",");
-		text(w, tail);
-	}
-	text(w, "}");
-	flush(w);
-	owners_fini(&w->users);
-	owners_fini(&w->groups);
-	return w->failed ? -1 : 0;
-}
-
-uint64_t toc_written(const struct toc *t)
-{
-	return t->written;
-}
-
-/* ---- two tables side by side */
-
-static int differs(struct err *e, struct slice name, const char *what, uint64_t told,
-		   uint64_t found)
-{
-	return err_set(e, ERR_CORRUPT,
-		       "%.*s: the table of contents says %s %" PRIu64 ", the blob has %" PRIu64,
-		       (int)name.n, name.p, what, told, found);
-}
-
-static int differs_in(struct err *e, struct slice name, const char *what)
-{
-	return err_set(e, ERR_CORRUPT, "%.*s: the table of contents has another %s than the blob",
-		       (int)name.n, name.p, what);
-}
-
-static int compare_numbers(const struct record *a, const struct record *b, struct slice name,
-			   struct err *e)
-{
-	const struct {
-		const char *what;
-		uint64_t a, b;
-	} n[] = {
-		{"type", (uint64_t)a->type, (uint64_t)b->type},
-		{"size", a->size, b->size},
-		{"mode", a->mode, b->mode},
-		{"uid", a->uid, b->uid},
-		{"gid", a->gid, b->gid},
-		{"device major", a->dev_major, b->dev_major},
-		{"device minor", a->dev_minor, b->dev_minor},
-	};
-
-	for (size_t i = 0; i < sizeof(n) / sizeof(*n); i++)
-		if (n[i].a != n[i].b)
-			return differs(e, name, n[i].what, n[i].a, n[i].b);
-	return 0;
-}
-
-static int compare_times(const struct toc *t, const struct record *a, const struct record *b,
-			 struct slice name, struct err *e)
-{
-	int64_t rounded = b->mtime ? b->mtime + (b->ns >= 500000000) : 0;
-
-	if (t->form == TOC_ESTARGZ)
-		return a->ns || a->mtime != (year_fits(rounded) ? rounded : 0)
-			       ? differs_in(e, name, "modtime")
-			       : 0;
-	if (a->mtime != b->mtime || a->ns != b->ns)
-		return differs_in(e, name, "modtime");
-	return a->atime != b->atime || a->atime_ns != b->atime_ns || a->ctime != b->ctime ||
-			       a->ctime_ns != b->ctime_ns
-		       ? differs_in(e, name, "access or change time")
-		       : 0;
+	return slice_of(toc_record_name(&t->records, r->ref));
 }
 
 /* The name under which the end of a link's chain stands in the table. */
-static const char *target_of(const struct toc *t, const struct record *r)
+static const char *target_of(const struct toc *t, const struct toc_record *r)
 {
-	const struct pair *s = record_at(t, r->ref)[1] & DEAD ? find_subst(t, r->ref) : NULL;
+	const struct pair *s =
+		toc_record_flags(&t->records, r->ref) & TOC_DEAD ? find_subst(t, r->ref) : NULL;
 
-	return name_of(t, s ? s->to : r->ref);
+	return toc_record_name(&t->records, s ? s->to : r->ref);
 }
 
-static int compare_links(struct toc *ta, const struct record *a, struct toc *tb,
-			 const struct record *b, struct slice name, struct err *e)
+int toc_link_target(struct toc *t, const struct toc_record *r, struct slice *to, struct err *e)
 {
-	struct slice x, y;
-
-	if (a->type == '2')
-		return a->link_n != b->link_n || memcmp(a->link, b->link, a->link_n)
-			       ? differs_in(e, name, "link target")
-			       : 0;
-	if (a->type != '1')
-		return 0;
-	if (clean(&ta->clean_a, target_of(ta, a), &x, e) < 0 ||
-	    clean(&tb->clean_b, target_of(tb, b), &y, e) < 0)
-		return -1;
-	return x.n != y.n || memcmp(x.p, y.p, x.n) ? differs_in(e, name, "link target") : 0;
-}
-
-static int compare_owners(const struct toc *ta, const struct record *a, const struct toc *tb,
-			  const struct record *b, struct slice name, struct err *e)
-{
-	if (a->user && strcmp(ta->strings.data + a->user, tb->strings.data + b->user) != 0)
-		return differs_in(e, name, "user name");
-	if (a->group && strcmp(ta->strings.data + a->group, tb->strings.data + b->group) != 0)
-		return differs_in(e, name, "group name");
-	return 0;
-}
-
-static int compare_xattrs(const struct toc *ta, const struct record *a, const struct toc *tb,
-			  const struct record *b, struct slice name, struct err *e)
-{
-	size_t an = a->n_xattr ? (size_t)(record_at(ta, a->next) - a->xattr) : 0;
-	size_t bn = b->n_xattr ? (size_t)(record_at(tb, b->next) - b->xattr) : 0;
-
-	return a->n_xattr != b->n_xattr || an != bn || (an && memcmp(a->xattr, b->xattr, an))
-		       ? differs_in(e, name, "set of extended attributes")
-		       : 0;
-}
-
-static int compare_chunks(const struct toc *ta, const struct record *a, const struct toc *tb,
-			  const struct record *b, struct slice name, struct err *e)
-{
-	const struct chunk *x, *y;
-
-	if (!a->size || a->type != '0')
-		return 0;
-	if (a->ref == NONE || b->ref == NONE)
-		return err_set(e, ERR_CORRUPT, "%.*s: no chunk starts where its bytes are",
-			       (int)name.n, name.p);
-	for (x = chunk_at(ta, a->ref), y = chunk_at(tb, b->ref);; x++, y++) {
-		if (x->whole != y->whole || x->last != y->last || x->size != y->size)
-			return differs_in(e, name, "number or size of chunks");
-		if (x->offset != y->offset && !(x->whole && ta->form == TOC_ESTARGZ))
-			return differs(e, name, x->whole ? "end offset" : "offset", x->offset,
-				       y->offset);
-		if (memcmp(x->hash, y->hash, sizeof(x->hash)))
-			return differs_in(e, name, x->whole ? "digest" : "chunk digest");
-		if (x->whole)
-			return 0;
-	}
-}
-
-int toc_compare(struct toc *ta, struct toc *tb, struct err *e)
-{
-	struct slice name, other;
-	struct record a, b;
-	uint32_t i = 0, k = 0;
-
-	for (;;) {
-		bool more = next_written(ta, &i, &a, &name),
-		     found = next_written(tb, &k, &b, &other);
-
-		if (!more && !found)
-			return 0;
-		if (!more || !found)
-			return err_set(e, ERR_CORRUPT, "%s is in the %s alone",
-				       more ? name.p : other.p, more ? "table of contents" : "tar");
-		if (name.n != other.n || memcmp(name.p, other.p, name.n))
-			return err_set(e, ERR_CORRUPT,
-				       "the table of contents has %s where the tar has %s", name.p,
-				       other.p);
-		if (compare_numbers(&a, &b, name, e) < 0 ||
-		    compare_times(ta, &a, &b, name, e) < 0 ||
-		    compare_links(ta, &a, tb, &b, name, e) < 0 ||
-		    compare_owners(ta, &a, tb, &b, name, e) < 0 ||
-		    compare_xattrs(ta, &a, tb, &b, name, e) < 0 ||
-		    compare_chunks(ta, &a, tb, &b, name, e) < 0)
-			return -1;
-	}
+	return clean(&t->clean_a, target_of(t, r), to, e);
 }

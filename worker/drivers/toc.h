@@ -1,7 +1,9 @@
-/* worker/drivers/toc.h - the table of contents of eStargz and zstd:chunked: compact records while a
- * layer passes, JSON at its end.  formats/estargz.md §3..§6, formats/zstd-chunked.md §3.3.
+/* worker/drivers/toc.h - the table of contents of eStargz and zstd:chunked: what the entries of a
+ * tar mean together, as they come, and then, sealed, in order.  tocwrite.h tells it in JSON,
+ * tocread.h reads that back, toccompare.h holds two against each other.  formats/estargz.md §3..§6,
+ * formats/zstd-chunked.md §3.3.
  *
- * An entry is about 30 bytes and its name; a chunk is 48 bytes.  What a later entry replaced stays
+ * An entry is a record of tocrecord.h; a chunk is 48 bytes.  What a later entry replaced stays
  * recorded but is not written; a hard link to a replaced file takes its place, so that offsets grow
  * along the table, as readers need. A layer that cannot be told in this way (a name that is not
  * UTF-8, a hard link to nothing; for podman's readers also a directory without an entry of its own)
@@ -14,10 +16,12 @@
 #include <stdint.h>
 
 #include "common/digest.h"
+#include "common/str.h"
 
 struct err;
 struct tar_entry;
 struct toc;
+struct toc_record; /* tocrecord.h */
 
 enum toc_form {
 	TOC_ESTARGZ, /* also containerd's zstd:chunked */
@@ -65,14 +69,28 @@ int toc_seal(struct toc *t, struct err *e);
 bool toc_empty(const struct toc *t);	    /* no entry at all */
 const char *toc_unfit(const struct toc *t); /* NULL: it can be written */
 
-typedef int toc_put(void *arg, const void *p, size_t n, struct err *e);
-/* The JSON, the same at every call.  tail: members after `entries` (`"tarSplitDigest":"..."`) or
- * NULL. */
-int toc_write(struct toc *t, const char *tail, toc_put *put, void *arg, struct err *e);
-uint64_t toc_written(const struct toc *t); /* objects of the last toc_write, chunks too */
+/* ---- a sealed table, read */
 
-/* Both sealed, both with toc_file_end_at: what was read, and what the tar and the bytes say.
- * ERR_CORRUPT names the first entry that differs, and in what. */
-int toc_compare(struct toc *told, struct toc *found, struct err *e);
+struct toc_chunk {
+	uint64_t offset;
+	uint64_t size : 61, zeros : 1, last : 1,
+		whole : 1; /* whole: no chunk, but the file: digest, end */
+	uint8_t hash[32];
+};
+
+/* The entries in the order of the table, the first at *at 0; false: that was the last.  name is the
+ * one it goes by, which ends in NUL. */
+bool toc_next(const struct toc *t, uint32_t *at, struct toc_record *r, struct slice *name);
+/* The first chunk of a file that is not empty: the others follow until `last`, then, unless an
+ * eStargz file has one chunk, the one that is `whole`. */
+const struct toc_chunk *toc_chunks(const struct toc *t, const struct toc_record *r);
+/* What a symbolic link says; of a hard link a name that means the same file at the end. */
+struct slice toc_link_name(struct toc *t, const struct toc_record *r);
+/* The clean name under which the file of a hard link stands; valid until the next call for t. */
+int toc_link_target(struct toc *t, const struct toc_record *r, struct slice *to, struct err *e);
+const char *toc_owner(const struct toc *t, uint64_t name); /* user or group of a record */
+enum toc_form toc_form(const struct toc *t);
+uint64_t toc_full_chunk(const struct toc *t); /* bytes: the chunk_size of toc_new */
+bool toc_year_fits(int64_t seconds);	      /* since 1970: in the years 0 to 9999 */
 
 #endif

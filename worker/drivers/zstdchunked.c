@@ -27,6 +27,7 @@
 #include "worker/drivers/podtar.h"
 #include "worker/drivers/toc.h"
 #include "worker/drivers/tocread.h"
+#include "worker/drivers/tocwrite.h"
 #include "worker/drivers/zstdcheck.h"
 
 #define END_OF_TAR 1024u
@@ -191,7 +192,7 @@ struct toc_frame {
 	struct member *member;
 	struct toc_reader *reader;
 	struct hasher *packed, *plain;
-	uint64_t packed_n, plain_n;
+	uint64_t packed_n, plain_n, items;
 };
 
 static void toc_frame_fini(struct toc_frame *f)
@@ -238,7 +239,7 @@ static int pack_toc(struct toc_frame *f, struct toc *t, const char *tail, struct
 	if (out)
 		f->reader = toc_reader_new(count_item, NULL);
 	return member_open(&f->member, &as, put_packed, f, e) < 0 ||
-			       toc_write(t, tail, put_json, f, e) < 0 ||
+			       toc_write(t, tail, put_json, f, &f->items, e) < 0 ||
 			       member_finish(f->member, e) < 0
 		       ? -1
 		       : 0;
@@ -275,11 +276,11 @@ static int write_toc(struct drv_layer *l, struct toc *t, const char *tail, struc
 	    toc_reader_finish(written.reader, &tarsplit, e) < 0)
 		return -1;
 	hasher_final(written.packed, &again_packed);
-	if (!digest_eq(packed, &again_packed) || toc_reader_items(written.reader) != toc_written(t))
+	if (!digest_eq(packed, &again_packed) || toc_reader_items(written.reader) != written.items)
 		return err_set(e, ERR_CORRUPT,
 			       "the table of contents was read back with %" PRIu64
 			       " entries of %" PRIu64,
-			       toc_reader_items(written.reader), toc_written(t));
+			       toc_reader_items(written.reader), written.items);
 	return 0;
 }
 
