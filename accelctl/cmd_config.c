@@ -147,7 +147,7 @@ static void put_options(void)
 
 static const char man_head[] =
 	".\\\" Made by `accelctl config man` from the tables in common/settings_keys.c and "
-	"common/target.c.\n"
+	"common/driver_options.c.\n"
 	".Dd November 24, 2026\n"
 	".Dt ACCEL.YAML 5\n"
 	".Os\n"

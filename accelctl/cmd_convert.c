@@ -22,6 +22,7 @@
 #include "common/rules.h"
 #include "common/scope.h"
 #include "common/str.h"
+#include "common/target_tag.h"
 #include "worker/cache.h"
 #include "worker/convert/convert.h"
 #include "worker/pool.h"

@@ -8,6 +8,8 @@
 #include "common/config.h"
 #include "common/err.h"
 #include "common/scope.h"
+#include "common/target_hash.h"
+#include "common/target_tag.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 

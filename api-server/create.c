@@ -24,6 +24,7 @@
 #include "common/queue.h"
 #include "common/scope.h"
 #include "common/str.h"
+#include "common/target_tag.h"
 
 struct creation {
 	struct api *a;

@@ -18,6 +18,8 @@
 #include "common/redis.h"
 #include "common/scope.h"
 #include "common/str.h"
+#include "common/target_hash.h"
+#include "common/target_tag.h"
 
 enum {
 	BATCH = 32, /* enqueues in one call: 1 ms of Redis at most */

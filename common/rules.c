@@ -10,6 +10,7 @@
 #include "common/err.h"
 #include "common/mem.h"
 #include "common/str.h"
+#include "common/target_tag.h"
 
 #define PATTERN_MAX 255
 #define TEXT_MAX 255 /* host, repository and tag are all shorter */

@@ -17,6 +17,7 @@
 #include "common/secret.h"
 #include "common/settings_impl.h"
 #include "common/str.h"
+#include "common/target_json.h"
 
 /* ---- settings without a file */
 

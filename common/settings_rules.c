@@ -12,6 +12,7 @@
 #include "common/scope.h"
 #include "common/settings_impl.h"
 #include "common/str.h"
+#include "common/target_tag.h"
 
 #define MIB (1024 * 1024)
 

@@ -10,6 +10,7 @@
 #include "common/secret.h"
 #include "common/settings_impl.h"
 #include "common/str.h"
+#include "common/target_json.h"
 
 /* ---- written back */
 

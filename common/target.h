@@ -1,9 +1,10 @@
-/* common/target.h - one wanted result: a driver's name and typed options, the target tag; and the
- * dedup key over all of them.  API server and worker agree here without linking a driver.
+/* common/target.h - one wanted result: a driver's name and typed options, the template of the
+ * target tag.  API server and worker agree here without linking a driver.  Tags: target_tag.h;
+ * JSON: target_json.h; hashes: target_hash.h.
  *
  * Canonical options are `key=value` lines sorted by key, defaults left out, so that writing a
- * default changes nothing.  See the options table in target.c: it also makes documentation and
- * `config check`. */
+ * default changes nothing.  The options are a table, driver_options.h: it also makes documentation
+ * and `config check`. */
 #ifndef COMMON_TARGET_H
 #define COMMON_TARGET_H
 
@@ -15,9 +16,7 @@
 #include "common/imageref.h"
 #include "common/storage.h"
 
-struct buf;
 struct err;
-struct json;
 struct secret;
 
 enum driver_id { DRIVER_ESTARGZ, DRIVER_ZSTDCHUNKED, DRIVER_NYDUS, DRIVERS };
@@ -94,39 +93,19 @@ struct target_option_doc {
 	char expected[160]; /* "a size from 4KiB to 64MiB" */
 };
 bool target_option_doc(enum driver_id d, size_t i, struct target_option_doc *doc);
-/* It changes no more: what is asked of it for each task is worked out once (canonical options,
- * JSON).  Copies have it too; target_option breaks the seal. */
-void target_seal(struct target *t);
 /* Options that contradict each other. */
 int target_check(const struct target *t, struct err *e);
 /* The canonical text described above. */
 char *target_options_text(const struct target *t);
+#define TARGET_TEXT_MAX (256 * 1024) /* bytes: options and JSON of one target stay below it */
+/* Each option that is not the default, sorted by key; the value is valid for the call. */
+void target_options_each(const struct target *t,
+			 void (*on)(void *arg, const char *key, const char *value), void *arg);
+/* What target_seal worked out is forgotten: t is about to change. */
+void target_unseal(struct target *t);
 /* The version of a format's bytes: raised when the same input and options give other bytes. */
 uint32_t target_format_version(enum driver_id d);
 /* "estargz/1", for io.acceld.format. */
 const char *target_format(const struct target *t, char text[32]);
-/* 16 hex digits of SHA-256 over options, format version, sorted platforms: io.acceld.options. */
-void target_options_hash(const struct target *t, const char *platforms, char hex[17]);
-
-/* The target's reference for a source (design: "Publishing exactly").  ERR_INVALID when the tag
- * gets over 128 characters or equals the source. */
-int target_ref(const struct target *t, const struct imageref *source, struct imageref *to,
-	       struct err *e);
-/* A template holds {tag} exactly once and something besides; the rest is valid in a tag. */
-int target_template_check(const char *template, struct err *e);
-/* The tag could have been made by this template. */
-bool target_tag_matches(const char *template, const char *tag);
-
-/* {driver, tag, options{...}} both ways, for the request record; overwrite, upstream and cache_tag
- * where set.  An access key of backend_config is left out: the worker's own configuration has it.
- */
-struct json *target_to_json(const struct target *t);
-int target_write(const struct target *t, struct buf *to, struct err *e); /* the same as text */
-int target_from_json(struct target *t, const struct json *j, const char *at, struct err *e);
-
-/* Lower hex of SHA-256 over: acc-dedup-1, host/repository, tag or "", digest or "", then per target
- * sorted by target tag: driver, target tag, canonical options, format version, sorted platforms. */
-int target_dedup_key(const struct imageref *source, const struct target *targets, size_t n,
-		     const char *platforms, char hex[65], struct err *e);
 
 #endif

@@ -13,6 +13,8 @@
 #include "common/rules.h"
 #include "common/scope.h"
 #include "common/str.h"
+#include "common/target_json.h"
+#include "common/target_tag.h"
 
 enum { REQUEST_BYTES = 8 << 10, REQUEST_TARGETS = 32, VERSION = 1 };
 

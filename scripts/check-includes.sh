@@ -19,8 +19,10 @@ digest -> stream imageref
 secret digest json stream imageref -> target rules config
 secret json -> storage
 storage platform -> target
-target -> rules
-rules target -> config
+target json -> target_tag target_json target_hash
+target_tag target_json target_hash -> rules
+target_tag -> target_json target_hash
+rules target_tag target_json -> config
 config -> startup
 config log -> loop tls
 loop tls -> httpd resp
@@ -28,8 +30,8 @@ buf -> httpframe
 httpframe json -> httpd
 loop -> notify
 resp config scripts -> redis
-target rules json clock -> task
-redis task -> queue
+target_json target_tag rules json clock -> task
+redis task target_hash target_tag -> queue
 config stream address -> http
 stream -> codec tar
 codec digest stream rafs_blake3 -> pool
@@ -84,7 +86,7 @@ def module(path):
     parts = path.split('/')
     stem = re.sub(r'\.[ch]$', '', parts[-1])
     if parts[0] == 'common':
-        return {'stream_impl': 'stream', 'httpd_impl': 'httpd', 'httpd_conn': 'httpd', 'httpd_listen': 'httpd', 'config_impl': 'config', 'settings': 'config',
+        return {'driver_options': 'target', 'stream_impl': 'stream', 'httpd_impl': 'httpd', 'httpd_conn': 'httpd', 'httpd_listen': 'httpd', 'config_impl': 'config', 'settings': 'config',
                 'settings_impl': 'config', 'settings_keys': 'config', 'settings_rules': 'config', 'settings_write': 'config'}.get(stem, stem)
     if parts[0] == 'worker':
         if len(parts) > 2:

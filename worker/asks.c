@@ -18,6 +18,7 @@
 #include "common/redis.h"
 #include "common/scope.h"
 #include "common/str.h"
+#include "common/target_tag.h"
 #include "worker/packet.h"
 #include "worker/slots.h"
 

@@ -16,6 +16,9 @@
 #include "common/platform.h"
 #include "common/secret.h"
 #include "common/target.h"
+#include "common/target_hash.h"
+#include "common/target_json.h"
+#include "common/target_tag.h"
 
 #define HEX64 "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 

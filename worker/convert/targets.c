@@ -7,6 +7,8 @@
 #include "common/err.h"
 #include "common/mem.h"
 #include "common/str.h"
+#include "common/target_hash.h"
+#include "common/target_tag.h"
 #include "worker/backend/backend.h"
 #include "worker/classify.h"
 #include "worker/convert/conv.h"
