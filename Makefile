@@ -161,6 +161,7 @@ nightly: all
 	tests/integration/runs-again 10
 	tests/integration/late-put 20
 	tests/integration/late-put 70
+	tests/accept/nydus-roundtrip 200
 
 # Beside the peers that are installed; STRICT=1: a missing one is a failure.
 bench: all bench-programs

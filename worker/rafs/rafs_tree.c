@@ -285,7 +285,7 @@ bool rafs_blob_same(const struct rafs_blob *a, const struct rafs_blob *b)
 {
 	return a->chunk_size == b->chunk_size && a->chunk_count == b->chunk_count &&
 	       a->compressor == b->compressor && a->digester == b->digester &&
-	       a->features == b->features && a->unpacked == b->unpacked &&
+	       !((a->features ^ b->features) & ~V6_UNKNOWN_HIGH) && a->unpacked == b->unpacked &&
 	       a->ci_compressor == b->ci_compressor && a->ci_offset == b->ci_offset &&
 	       a->ci_stored == b->ci_stored && a->ci_unpacked == b->ci_unpacked;
 }

@@ -114,6 +114,7 @@ enum v6_feature {
 };
 #define V6_FRAMED (V6_ALIGNED | V6_BLOB_DIGEST | V6_TAR_HEADER | V6_HAS_TOC | V6_CAP_TAR_TOC)
 #define V6_UNKNOWN_LOW 0xF000u
+#define V6_UNKNOWN_HIGH 0x0FFF0000u /* no reader minds */
 #define V6_INTERNAL 0x80000000u
 struct v6_blob {
 	char id[RAFS_ID_LEN];

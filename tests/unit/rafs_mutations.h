@@ -1,0 +1,130 @@
+/* Single changed fields of the golden tiny.boot, for test_rafs_check.c and, line by line, for
+ * tests/integration/nydus-check.  Which of them readers refuse and which nobody minds is what
+ * nydus-image check, merge and nydusd's loader were seen to do. */
+#ifndef TESTS_UNIT_RAFS_MUTATIONS_H
+#define TESTS_UNIT_RAFS_MUTATIONS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct mutation {
+	const char *name;
+	size_t at, width;
+	uint64_t value;
+	const char *says; /* NULL: accepted */
+};
+
+/* tiny.boot: superblock 0x400, extension 0x480, device 0x580, blob table 0x1000, prefetch 0x1100,
+ * root inode 0x3000 (its dirents 0x3040), /a 0x3080, /d 0x30e0, chunk table 0x4000. */
+static const struct mutation refused[] = {
+	{"magic", 0x400, 4, 0xE0F5E1E3, "no EROFS image"},
+	{"checksum", 0x404, 4, 1, "checksum is not 0"},
+	{"not RAFS v6", 0x408, 4, 0, "not marked as RAFS v6"},
+	{"block bits 9", 0x40c, 1, 9, "blocks are not of 4096"},
+	{"block bits 13", 0x40c, 1, 13, "blocks are not of 4096"},
+	{"extension slots", 0x40d, 1, 1, "extension slots"},
+	{"no inodes", 0x410, 8, 0, "no inodes"},
+	{"meta_blkaddr behind the end", 0x428, 4, 0x1000, "behind the end"},
+	{"shared attributes", 0x42c, 4, 1, "shared attributes"},
+	{"incompatible feature missing", 0x450, 4, 0x4, "incompatible features"},
+	{"incompatible feature more", 0x450, 4, 0x1c, "incompatible features"},
+	{"compression settings", 0x454, 2, 1, "compression settings"},
+	{"device table slot", 0x458, 2, 12, "slot 11"},
+	{"devices without blobs", 0x456, 2, 2, "differ in number"},
+	{"two compressors", 0x480, 8, 0x010001b6, "exactly one compressor"},
+	{"no compressor", 0x480, 8, 0x01000134, "exactly one compressor"},
+	{"two digesters", 0x480, 8, 0x010001bc, "exactly one digester"},
+	{"no digester", 0x480, 8, 0x010001b0, "exactly one digester"},
+	{"unknown flag", 0x480, 8, 0x010401b4, "unknown flags"},
+	{"unknown high flag", 0x484, 4, 1, "unknown flags"},
+	{"blob table unaligned", 0x488, 8, 0x1010, "blob table does not start a block"},
+	{"blob table behind the end", 0x488, 8, 0x100000, "blob table is out of bounds"},
+	{"blob table size", 0x490, 4, 255, "multiple of 256"},
+	{"blob table in the superblock", 0x488, 8, 0, "blob table is out of bounds"},
+	{"chunk table in the superblock", 0x498, 8, 0, "chunk table is out of bounds"},
+	{"prefetch table among the devices", 0x4a8, 8, 0x580, "prefetch table is out of bounds"},
+	{"tarfs", 0x480, 8, 0x010003b4, "tarfs"},
+	{"encrypted", 0x480, 8, 0x020001b4, "encrypted"},
+	{"chunk size no power of two", 0x494, 4, 0x180000, "no power of two"},
+	{"chunk size too small", 0x494, 4, 0x800, "no power of two"},
+	{"chunk size too large", 0x494, 4, 0x2000000, "no power of two"},
+	{"chunk size not the blob's", 0x494, 4, 0x200000, "chunk size is not the image's"},
+	{"chunk table unaligned", 0x498, 8, 0x4008, "chunk table does not start a block"},
+	{"chunk table behind the end", 0x498, 8, 0x500000, "chunk table is out of bounds"},
+	{"chunk table size", 0x4a0, 8, 159, "multiple of 80"},
+	{"prefetch table unaligned", 0x4a8, 8, 0x1104, "prefetch table is not aligned"},
+	{"prefetch table behind the end", 0x4a8, 8, 0x100000, "prefetch table is out of bounds"},
+	{"prefetch table size", 0x4b0, 4, 3, "multiple of 4"},
+	{"tables overlap", 0x498, 8, 0x1000, "tables overlap"},
+	{"device name not UTF-8", 0x580, 1, 0xff, "not UTF-8"},
+	{"device without blocks", 0x5c0, 4, 0, "has no blocks"},
+	{"blob index", 0x1040, 4, 1, "index is not its position"},
+	{"blob chunk size", 0x1044, 4, 0x200000, "chunk size is not the image's"},
+	{"too many chunks", 0x1048, 4, (1 << 24) + 1, "number of chunks"},
+	{"no chunks", 0x1048, 4, 0, "number of chunks"},
+	{"blob compressor", 0x104c, 4, 9, "unknown compressor"},
+	{"blob digester", 0x1050, 4, 9, "unknown digester"},
+	{"unknown low feature", 0x1054, 4, 0x70001021, "unknown features"},
+	{"internal feature", 0x1054, 4, 0xf0000021, "unknown features"},
+	{"not aligned", 0x1054, 4, 0x70000020, "not aligned"},
+	{"batch without the second form", 0x1054, 4, 0x700000a1, "second form"},
+	{"second form of the wrong size", 0x1054, 4, 0x70000025, "24 bytes a chunk"},
+	{"batch of too few bytes", 0x1054, 4, 0x700000a5, "24 bytes a chunk"},
+	{"zran of too few bytes", 0x1054, 4, 0x7000003d, "24 bytes a chunk"},
+	{"cipher", 0x10d8, 4, 2, "unknown cipher"},
+	{"chunk infos' compressor", 0x106c, 4, 4, "unknown compressor of chunk infos"},
+	{"stored size", 0x1058, 8, 1ull << 41, "stored size"},
+	{"unpacked size", 0x1060, 8, 1ull << 45, "unpacked size"},
+	{"chunk infos compressed larger", 0x1078, 8, 33, "larger when compressed"},
+	{"chunk infos of 31 bytes", 0x1080, 8, 48, "16 bytes a chunk"},
+	{"chunk infos overflow", 0x1070, 8, UINT64_MAX - 8, "behind everything"},
+	{"root is a file", 0x3004, 2, 0100644, ""},
+	{"root inode 0", 0x40e, 2, 0, "number 0"},
+	{"inode number behind the end", 0x3058, 8, 0x100000, "behind the end"},
+	{"name offset behind the block", 0x3048, 2, 0xfff, "names begin"},
+	{"first name offset no multiple", 0x3048, 2, 0x31, "names begin"},
+	{"entry type", 0x304a, 1, 9, NULL}, /* of ".": no one looks */
+	{"entry type of /a", 0x3062, 1, 2, "type 2"},
+	{"name with a slash", 0x3073, 1, '/', "slash"},
+	{"names not sorted", 0x3074, 1, '0', "not sorted"},
+	{"directory in itself", 0x3064, 8, 0x80, "two names"},
+	{"unknown layout", 0x3080, 2, 0x0f, "layout"},
+	{"kind of file", 0x3084, 2, 0170644, "unknown kind"},
+	{"chunk on device 0", 0x30c2, 1, 0, "device 0"},
+	{"chunk on device 2", 0x30c2, 1, 2, "device 2"},
+	{"chunk without a row", 0x30c0, 2, 7, "not in the chunk table"},
+	{"chunk at another block", 0x30c4, 4, 1, "not in the chunk table"},
+	{"chunk format", 0x3090, 4, 0x08, "chunk format"},
+	{"file size larger", 0x3088, 8, 15, "bytes"},
+	{"file size huge", 0x3088, 8, 1ull << 60, "behind the end"},
+	{"link of 5000 bytes", 0x3188, 8, 5000, "symbolic link"},
+	{"link of nothing", 0x3188, 8, 0, "symbolic link"},
+	{"attribute prefix", 0x326d, 1, 5, "attribute prefix"},
+	{"attribute too long", 0x326e, 2, 500, "attribute ends"},
+	{"row of blob 1", 0x4020, 4, 1, "names blob 1"},
+	{"row of chunk 9", 0x4048, 4, 9, "out of bounds"},
+	{"row unpacked size", 0x402c, 4, 0x200000, "out of bounds"},
+};
+
+static const struct mutation accepted[] = {
+	{"uuid", 0x430, 8, 0x1234567812345678, NULL},
+	{"volume", 0x440, 8, 0x61626364, NULL},
+	{"build time", 0x418, 8, 1700000000, NULL},
+	{"number of inodes", 0x410, 8, 7, NULL},
+	{"number of blocks", 0x424, 4, 77, NULL},
+	{"mapped_blkaddr 0", 0x5c4, 4, 0, NULL},
+	{"larger device", 0x5c0, 4, 200, NULL},
+	{"device tag not the blob's", 0x581, 1, 'q', NULL},
+	{"reserved bytes of the superblock", 0x45a, 4, 1, NULL},
+	{"reserved bytes of the extension", 0x4b8, 4, 1, NULL},
+	{"reserved bytes of the device", 0x5d0, 4, 1, NULL},
+	{"unknown high feature", 0x1054, 4, 0x78000021, NULL},
+	{"stored ino", 0x3014, 4, 99, NULL},
+	{"explicit uid and gid missing", 0x480, 8, 0x010001a4, NULL},
+	{"reserved flag", 0x480, 8, 0x050001b4, NULL},
+	{"prefetch nonsense", 0x1100, 4, 0x12345, NULL},
+	{"stored size 0", 0x1058, 8, 0, NULL},
+	{"crc", 0x404c, 4, 0, NULL},
+};
+
+#endif
