@@ -121,6 +121,51 @@ static void without_devices_there_are_no_blocks_or_those_of_old_builders(void **
 	buf_fini(&b);
 }
 
+/* Each file claims the five hundred inodes behind it as the value of its attribute: 220 MiB from
+ * half a MiB, were it believed. */
+static void parts_that_overlap_do_not_multiply(void **state)
+{
+	enum { FILES = 4000, GREEDY = 3400, EACH = 128, VALUE = 511 * EACH - 5 };
+	struct rafs *fs = rafs_new(0x100000, V6_ZSTD, V6_DIGEST_BLAKE3);
+	struct tar_xattr x = {"user.k", "0123456789012345678901234567890123456789abcdefg", 47};
+	struct rafs_layout_opts o = {0};
+	struct buf b = BUF_INIT(MEMORY);
+	struct rafs_inode *file;
+	struct err e = {0};
+	size_t first = 0;
+
+	for (int i = 0; i < FILES; i++) {
+		char name[16];
+		struct tar_entry t = {
+			.type = '0', .name = name, .link = "", .xattr = &x, .n_xattr = 1};
+
+		snprintf(name, sizeof(name), "f%04d", i);
+		assert_int_equal(rafs_add_entry(fs, &t, &file, &e), 0);
+	}
+	assert_int_equal(rafs_write(fs, &o, &b, &e), 0);
+	rafs_freep(&fs);
+	for (size_t at = 4096, n = 0; n < FILES - 64; at += n ? EACH : RAFS_SLOT) {
+		assert_true(at + EACH <= b.len);
+		n = memcmp(b.data + at + 76, "\1\1/", 3) ? 0 : n + 1; /* side by side */
+		if (n == 1)
+			first = at;
+	}
+	assert_true(first);
+	assert_int_equal(rafs_read(&fs, b.data, b.len, &e), 0);
+	rafs_freep(&fs);
+	for (size_t i = 0; i < GREEDY; i++) {
+		size_t at = first + i * EACH;
+
+		assert_memory_equal(b.data + at + 76, "\1\1/", 3);
+		set(&b, at + 78, 2, VALUE);
+		set(&b, at + 2, 2, 511 * EACH / 4 + 1);
+	}
+	assert_int_equal(rafs_read(&fs, b.data, b.len, &e), -1);
+	assert_int_equal(e.code, ERR_CORRUPT);
+	assert_text_has(e.text, "overlap");
+	buf_fini(&b);
+}
+
 /* ---- whole blobs */
 
 struct counted {
@@ -241,6 +286,7 @@ int main(void)
 		T(sizes_of_no_whole_blocks_are_refused),
 		T(devices_of_one_name_are_refused),
 		T(without_devices_there_are_no_blocks_or_those_of_old_builders),
+		T(parts_that_overlap_do_not_multiply),
 		T(golden_blobs_are_good),
 		T(every_changed_byte_of_data_infos_digests_and_bootstrap_is_found),
 		T(truncated_and_foreign_blobs_are_no_crash),

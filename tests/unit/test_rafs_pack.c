@@ -129,6 +129,20 @@ static void threads_chunk_sizes_and_batches_never_change_the_bytes(void **state)
 	buf_fini(&tar);
 }
 
+static void a_frame_around_more_than_8_gib_has_its_size_in_binary(void **state)
+{
+	uint8_t h[RAFS_FRAME];
+	uint64_t size;
+	struct err e = {0};
+
+	rafs_frame_header(h, "image.blob", ((uint64_t)1 << 33) - 1);
+	assert_memory_equal(h + 124, "77777777777", 12);
+	assert_int_equal(rafs_frame_size(h, "image.blob", &size, &e), 0);
+	assert_int_equal(size, ((uint64_t)1 << 33) - 1);
+	rafs_frame_header(h, "image.blob", (uint64_t)1 << 33 | 0x0102);
+	assert_memory_equal(h + 124, "\x80\0\0\0\0\0\0\2\0\0\1\2", 12);
+}
+
 /* ---- what a tar may ask for and EROFS does not have */
 
 static int add(struct rafs *fs, struct tar_entry t, struct err *e)
@@ -244,6 +258,7 @@ int main(void)
 		T(lz4_differs_only_in_how_chunk_infos_are_packed),
 		T(what_does_not_shrink_is_stored_as_it_is),
 		T(threads_chunk_sizes_and_batches_never_change_the_bytes),
+		T(a_frame_around_more_than_8_gib_has_its_size_in_binary),
 		T(what_erofs_cannot_hold_is_refused_with_its_name),
 		T(a_deep_tree_needs_no_deep_stack),
 		T(a_later_entry_takes_the_place_of_an_earlier_one),

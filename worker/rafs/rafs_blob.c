@@ -35,8 +35,14 @@ void rafs_frame_header(uint8_t h[RAFS_FRAME], const char *name, uint64_t size)
 
 	memset(h, 0, RAFS_FRAME);
 	memcpy(h, name, strlen(name));
-	snprintf(text, sizeof(text), "%011llo", (unsigned long long)size);
-	memcpy(h + 124, text, 11);
+	if (size >> 33) { /* GNU's form for what 11 octal digits cannot hold */
+		h[124] = 0x80;
+		for (int i = 0; i < 8; i++)
+			h[128 + i] = (uint8_t)(size >> (56 - 8 * i));
+	} else {
+		snprintf(text, sizeof(text), "%011llo", (unsigned long long)size);
+		memcpy(h + 124, text, 11);
+	}
 	memcpy(h + 136, "00000000000", 11);
 	h[156] = '0';
 	memcpy(h + 257, "ustar  ", 8);

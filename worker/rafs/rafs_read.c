@@ -32,6 +32,7 @@ struct reader {
 	size_t n_seen, cap_seen;
 	struct todo *todo;
 	size_t n_todo, cap_todo;
+	uint64_t taken; /* bytes that inodes and directories have said to be theirs */
 };
 
 /* ---- superblock and tables */
@@ -326,6 +327,16 @@ static bool inside(const struct reader *r, uint64_t at, uint64_t n)
 	return at <= r->n && n <= r->n - at;
 }
 
+/* No writer lets two of them share bytes: so what is kept of an image is never more than a small
+ * multiple of it, however often it says that the same bytes are attributes, chunks or names. */
+static int take(struct reader *r, uint64_t n, struct err *e)
+{
+	r->taken += n;
+	if (r->taken > r->n)
+		return err_set(e, ERR_CORRUPT, "parts of the image overlap");
+	return 0;
+}
+
 static int read_xattrs(struct reader *r, struct rafs_inode *i, uint64_t at, uint64_t n,
 		       struct err *e)
 {
@@ -336,6 +347,8 @@ static int read_xattrs(struct reader *r, struct rafs_inode *i, uint64_t at, uint
 		return err_set(e, ERR_CORRUPT, "attributes end behind the image");
 	if (r->p[at + 4])
 		return err_set(e, ERR_CORRUPT, "shared attributes");
+	if (take(r, n, e) < 0)
+		return -1;
 	n -= V6_XATTR_HEADER;
 	while (used < n) {
 		const struct v6_xattr *x = (const void *)(p + used);
@@ -440,6 +453,8 @@ static int read_link(struct reader *r, const struct raw *raw, struct rafs_inode 
 		return -1;
 	if (memchr(p, 0, n))
 		return err_set(e, ERR_CORRUPT, "symbolic link to a path with a NUL");
+	if (take(r, n, e) < 0)
+		return -1;
 	i->link = mem_strndup((const char *)p, n);
 	return 0;
 }
@@ -496,6 +511,8 @@ static int read_file(struct reader *r, const struct raw *raw, struct rafs_inode 
 	if (n > r->n / sizeof(struct v6_chunk_index) ||
 	    !inside(r, at, n * sizeof(struct v6_chunk_index)))
 		return err_set(e, ERR_CORRUPT, "chunk indexes end behind the end");
+	if (take(r, n * sizeof(struct v6_chunk_index), e) < 0)
+		return -1;
 	i->n_chunks = (uint32_t)n;
 	i->chunks = mem_array(n, sizeof(i->chunks[0]));
 	for (uint64_t k = 0; k < n; k++) {
@@ -605,7 +622,7 @@ static int add_name(struct reader *r, struct dirscan *s, const struct v6_dirent 
 	static const uint16_t mode[8] = {0,	  S_IFREG, S_IFDIR,  S_IFCHR,
 					 S_IFBLK, S_IFIFO, S_IFSOCK, S_IFLNK};
 
-	if (check_order(s, name, n, e) < 0)
+	if (check_order(s, name, n, e) < 0 || take(r, sizeof(*d) + n, e) < 0)
 		return -1;
 	if (name[0] == '.' && (n == 1 || (n == 2 && name[1] == '.'))) {
 		s->dots++;
@@ -658,14 +675,16 @@ static int read_directory(struct reader *r, struct todo t, struct err *e)
 {
 	struct dirscan s = {.dir = t.node, .nid = t.nid};
 	struct rafs_inode scratch = {0};
-	uint64_t size = t.node->inode->size;
+	uint64_t size = t.node->inode->size, taken = r->taken;
 	struct raw raw;
 	int rc;
 
 	if (size > r->n)
 		return err_set(e, ERR_CORRUPT, "a directory of %llu bytes",
 			       (unsigned long long)size);
+	r->taken = 0;
 	rc = read_header(r, t.nid, &raw, &scratch, e); /* where it lies; it was read before */
+	r->taken = taken;
 	free(scratch.xattr);
 	if (rc < 0)
 		return -1;
