@@ -60,7 +60,7 @@ WORKER := packet sandbox limits pool out blobat layer resolve listing classify c
 	drivers/podtar drivers/nydus drivers/nydusdict \
 	rafs/rafs_tree rafs/rafs_layout rafs/rafs_emit rafs/rafs_read rafs/rafs_check rafs/rafs_merge rafs/rafs_blob \
 	rafs/rafs_pack rafs/rafs_dict rafs/rafs_restart rafs/rafs_zran rafs/blake3 rafs/blake3_simd rafs/crc32c
-SUPERVISOR := main supervisor slots asks probes
+SUPERVISOR := main supervisor slots asks startpacket workermetrics probes
 API := main routes counters answer webhook create list show health waiters auth rate
 CTL := main cmd_task cmd_convert cmd_check cmd_inspect cmd_layer cmd_layer_merge cmd_config cmd_health cmd_rules \
 	cmd_version api_client tasklist connect progress

@@ -61,7 +61,9 @@ json -> packet
 convert limits sandbox startup task packet -> taskproc
 packet loop queue -> slots
 slots queue redis config -> asks
-asks slots queue loop httpd startup pool -> supervisor
+slots config json secret -> startpacket
+metrics json queue -> workermetrics
+asks slots startpacket workermetrics queue loop httpd startup pool -> supervisor
 supervisor taskproc startup notify -> worker_main
 queue httpd startup notify -> api
 convert registry oci drivers http config startup blobat rafs -> accelctl

@@ -26,13 +26,14 @@
 #include "common/queue.h"
 #include "common/redis.h"
 #include "common/scope.h"
-#include "common/secret.h"
 #include "common/startup.h"
 #include "common/str.h"
 #include "worker/asks.h"
 #include "worker/packet.h"
 #include "worker/pool.h"
 #include "worker/slots.h"
+#include "worker/startpacket.h"
+#include "worker/workermetrics.h"
 
 #define CANCEL_KILL_MS 10000
 #define RELEASE_KILL_MS 2000
@@ -40,56 +41,6 @@
 #define AGAIN_MS 1000
 #define MISSING_SOURCE_MS 60000 /* storage that is replicated lags behind its event */
 #define CARD_SECONDS "30"
-#define MOVES_MAX 3 /* supersessions in a row, then publish what there is */
-
-enum {
-	M_OPS,
-	M_OP_ERRORS,
-	M_OP_SECONDS,
-	M_TASKS,
-	M_SECONDS,
-	M_SLOTS,
-	M_BUSY,
-	M_REDIS,
-	M_BYTES,
-	M_LAYERS,
-	M_BEATS,
-	M_STALE
-};
-static const char *const label_op[] = {"op", NULL};
-static const char *const label_outcome[] = {"outcome", "reason_code", NULL};
-static const char *const label_one[] = {"outcome", NULL};
-static const char *const label_direction[] = {"direction", NULL};
-static const char *const label_layers[] = {"driver", "result", NULL};
-static const double op_buckets[] = {.005, .01, .025, .05, .1,  .25, .5,	 1,    2.5,
-				    5,	  10,  30,   60,  120, 300, 600, 1800, 0};
-static const struct metric_desc metric_table[] = {
-	[M_OPS] = {"acceleration_service_core_conversions_op_total",
-		   "How many conversions operations.", METRIC_COUNTER, label_op, NULL},
-	[M_OP_ERRORS] = {"acceleration_service_core_conversions_op_error_total",
-			 "How many conversions operation errors.", METRIC_COUNTER, label_op, NULL},
-	[M_OP_SECONDS] = {"acceleration_service_core_conversions_op_duration_seconds",
-			  "The latency of conversions operations in seconds.", METRIC_HISTOGRAM,
-			  label_op, op_buckets},
-	[M_TASKS] = {"accel_worker_tasks_total", "Attempts that ended here, by outcome and reason.",
-		     METRIC_COUNTER, label_outcome, NULL},
-	[M_SECONDS] = {"accel_worker_task_seconds", "How long attempts took.", METRIC_HISTOGRAM,
-		       label_one, op_buckets},
-	[M_SLOTS] = {"accel_worker_slots", "Tasks that this worker runs at a time.", METRIC_GAUGE,
-		     NULL, NULL},
-	[M_BUSY] = {"accel_worker_slots_busy", "Tasks that this worker runs now.", METRIC_GAUGE,
-		    NULL, NULL},
-	[M_REDIS] = {"accel_worker_redis_up", "1 while Redis answers.", METRIC_GAUGE, NULL, NULL},
-	[M_BYTES] = {"accel_worker_bytes_total", "Bodies read from and written to registries.",
-		     METRIC_COUNTER, label_direction, NULL},
-	[M_LAYERS] = {"accel_worker_layers_total", "Layers: converted, cached, plain.",
-		      METRIC_COUNTER, label_layers, NULL},
-	[M_BEATS] = {"accel_worker_heartbeat_errors_total", "Heartbeats that got no answer.",
-		     METRIC_COUNTER, NULL, NULL},
-	[M_STALE] = {"accel_worker_stale_total",
-		     "Outcomes that came too late: the task had another holder.", METRIC_COUNTER,
-		     NULL, NULL},
-};
 
 struct supervisor {
 	struct loop *loop;
@@ -206,28 +157,6 @@ static void maybe_free(struct slot *s)
 		claim(v);
 }
 
-static void count_outcome(struct supervisor *v, const struct slot *s, const struct finish *f)
-{
-	static const char *const names[] = {
-		[OUT_DONE] = "done",	  [OUT_FAILED] = "failed",   [OUT_CANCELLED] = "cancelled",
-		[OUT_RETRY] = "retry",	  [OUT_RELEASE] = "release", [OUT_WAIT] = "wait",
-		[OUT_CRASHED] = "crashed"};
-	const char *values[] = {f->skipped ? "skipped" : names[f->outcome],
-				f->code && *f->code ? f->code : "none"};
-	const char *op[] = {"convert"};
-	double seconds = (double)(clock_mono_ms() - s->started_ms) / 1000;
-
-	metrics_add(v->metrics, M_TASKS, values, 1);
-	metrics_observe(v->metrics, M_SECONDS, values, seconds);
-	if (f->outcome == OUT_RELEASE || f->outcome == OUT_WAIT)
-		return;
-	metrics_add(v->metrics, M_OPS, op, 1);
-	if (f->outcome == OUT_DONE)
-		metrics_observe(v->metrics, M_OP_SECONDS, op, seconds);
-	else
-		metrics_add(v->metrics, M_OP_ERRORS, op, 1);
-}
-
 static void finish_later(void *arg)
 {
 	struct slot *s = arg;
@@ -260,7 +189,7 @@ static void on_finished(enum finish_outcome o, enum task_state now, const struct
 			    F_STR("task", s->id), NULL);
 	} else {
 		FAULT("supervisor.after_finish", NULL);
-		count_outcome(v, s, &kept(s)->f);
+		workermetrics_outcome(v->metrics, &kept(s)->f, clock_mono_ms() - s->started_ms);
 		log_info("task ended", F_STR("task", s->id), F_STR("state", task_state_name(now)),
 			 F_STR("reason", kept(s)->reason), F_STR("reason_code", kept(s)->code),
 			 F_U64("attempt", s->attempt), F_U64("ms", clock_mono_ms() - s->started_ms),
@@ -377,34 +306,6 @@ static bool finish_stopped(struct slot *s)
 
 /* ---- what a task process says */
 
-static void take_figures(struct supervisor *v, const struct json *detail)
-{
-	const char *in[] = {"in"}, *out[] = {"out"};
-	struct json *targets = json_get(detail, "targets");
-
-	metrics_add(v->metrics, M_BYTES, in, (double)json_value_int(json_get(detail, "in_bytes")));
-	metrics_add(v->metrics, M_BYTES, out,
-		    (double)json_value_int(json_get(detail, "out_bytes")));
-	for (size_t i = 0; i < json_len(targets); i++) {
-		struct json *t = json_at(targets, i), *layers = json_get(t, "layers");
-		const char *driver = json_value_str(json_get(t, "driver"));
-		enum driver_id known;
-
-		if (!driver || target_driver_parse(&known, driver, NULL) < 0)
-			continue; /* names of metrics come from a table */
-		for (size_t k = 0; k < json_len(layers); k++) {
-			struct json *l = json_at(layers, k);
-			const char *values[] = {driver_name(known),
-						json_value_bool(json_get(l, "cached")) ? "cached"
-						: json_value_str(json_get(l, "plain"))
-							? "plain"
-							: "converted"};
-
-			metrics_add(v->metrics, M_LAYERS, values, 1);
-		}
-	}
-}
-
 /* The outcome that a class stands for. */
 static void finish_as(struct slot *s, const char *class, const char *code, const char *reason,
 		      uint64_t retry_after, bool missing_source, struct finish *f)
@@ -454,7 +355,7 @@ static void take_result(struct slot *s, const struct json *j)
 		code = "bug";
 		reason = "the task process gave a result that cannot be read";
 	}
-	take_figures(of(s), json_get(j, "detail"));
+	workermetrics_figures(of(s)->metrics, json_get(j, "detail"));
 	if (json_write(json_get(j, "detail"), JSON_COMPACT, &detail, NULL) == 0)
 		kept(s)->result = buf_take(&detail);
 	if (strcmp(class, "done") == 0 ||
@@ -520,116 +421,6 @@ static void on_ended(struct slot *s, int status)
 
 /* ---- starting a task */
 
-static void set_secret(struct json *j, const char *key, const struct secret *s)
-{
-	if (s)
-		json_set_str(j, key, secret_value(s));
-}
-
-static struct json *source_json(const struct source_settings *c)
-{
-	struct json *j = json_new_object();
-
-	json_set_str(j, "host", c->host);
-	set_secret(j, "username", c->username);
-	set_secret(j, "password", c->password);
-	json_set_bool(j, "plain_http", c->plain_http);
-	json_set_bool(j, "insecure", c->insecure);
-	json_set_str(j, "ca_file", c->ca_file);
-	json_set_str(j, "cert_file", c->cert_file);
-	json_set_str(j, "key_file", c->key_file);
-	json_set_str(j, "endpoint", c->endpoint);
-	json_set_str(j, "realm", c->realm);
-	return j;
-}
-
-static void set_login(struct json *source, const struct json *login)
-{
-	const char *username = json_value_str(json_get(login, "username")),
-		   *password = json_value_str(json_get(login, "password"));
-
-	if (username && password && !json_get(source, "username")) {
-		json_set_str(source, "username", username);
-		json_set_str(source, "password", password);
-	}
-}
-
-/* Chunk dictionaries of other hosts are read without a login (worker/dictionary.h). */
-static struct json *dictionary_json(const struct source_settings *c)
-{
-	struct source_settings anonymous = *c;
-
-	anonymous.username = anonymous.password = NULL;
-	anonymous.cert_file = anonymous.key_file = NULL;
-	return source_json(&anonymous);
-}
-
-/* The hosts that a request names: its own, and those of chunk dictionaries. */
-static struct json *sources_json(const struct settings *c, const struct task_request *r,
-				 const struct json *login)
-{
-	struct json *list = json_new_array();
-	const struct source_settings *own = settings_source(c, r->source.host);
-	struct imageref ref;
-
-	if (own) {
-		json_append(list, source_json(own));
-		set_login(json_at(list, 0), login);
-	}
-	for (size_t i = 0; i < r->n_targets; i++) {
-		const struct target *t = &r->targets[i];
-		const struct source_settings *other;
-
-		if (t->driver != DRIVER_NYDUS || !t->nydus.chunk_dict_ref ||
-		    imageref_parse(&ref, t->nydus.chunk_dict_ref, NULL) < 0)
-			continue;
-		other = settings_source(c, ref.host);
-		if (other && other != own)
-			json_append(list, dictionary_json(other));
-	}
-	return list;
-}
-
-/* This worker's own key to what a request's target names; NULL: its configuration has no such
- * backend, and then the task process gets none. */
-static const struct target *backend_here(const struct settings *c, const struct target *t)
-{
-	const struct target *found = NULL;
-
-	for (size_t i = 0; i < c->rules.n; i++)
-		for (size_t k = 0; k < c->rules.rule[i].n_targets; k++) {
-			const struct target *x = &c->rules.rule[i].targets[k];
-
-			if (x->driver != DRIVER_NYDUS || x->nydus.backend != t->nydus.backend ||
-			    !str_eq(x->nydus.backend_config, t->nydus.backend_config))
-				continue;
-			if (!found || (!found->nydus.backend_key_id && x->nydus.backend_key_id))
-				found = x;
-		}
-	return found;
-}
-
-/* The backends that a request names: one for each target, null where none is needed or known. */
-static struct json *backends_json(const struct settings *c, const struct task_request *r)
-{
-	struct json *list = json_new_array();
-
-	for (size_t i = 0; i < r->n_targets; i++) {
-		const struct target *t = &r->targets[i], *own = NULL;
-		struct json *j = NULL;
-
-		if (t->driver == DRIVER_NYDUS && t->nydus.backend != NYDUS_REGISTRY)
-			own = backend_here(c, t);
-		if (own) {
-			j = json_new_object();
-			set_secret(j, "access_key_id", own->nydus.backend_key_id);
-			set_secret(j, "access_key_secret", own->nydus.backend_key_secret);
-		}
-		json_append(list, j);
-	}
-	return list;
-}
-
 static uint32_t threads_for(const struct supervisor *v)
 {
 	uint32_t share = v->threads / (v->busy ? v->busy : 1);
@@ -639,36 +430,15 @@ static uint32_t threads_for(const struct supervisor *v)
 	return share ? share : 1;
 }
 
-static struct json *start_json(struct supervisor *v, struct slot *s, const char *request, size_t n)
-{
-	struct json *j = json_new_object(), *r = NULL;
-
-	if (json_parse(&r, request, n, NULL, NULL) < 0)
-		r = NULL;
-	json_set_str(j, "t", "start");
-	json_set_str(j, "id", s->id);
-	json_set_int(j, "epoch", (int64_t)s->epoch);
-	json_set_int(j, "cpus", threads_for(v));
-	json_set_int(j, "memory", (int64_t)v->settings->worker.memory);
-	json_set_int(j, "max_image_size", (int64_t)v->settings->worker.max_image_size);
-	json_set_int(j, "cache_size", v->settings->cache_size);
-	json_set_str(j, "cache_version", v->settings->cache_version);
-	json_set_int(j, "verify", v->settings->converter.verify);
-	json_set_int(j, "timeout_ms", (int64_t)v->settings->worker.task_timeout_ms);
-	json_set_int(j, "must_publish", s->request.moves >= MOVES_MAX);
-	json_set(j, "request", r);
-	json_set(j, "backends", backends_json(v->settings, &s->request));
-	json_set(j, "sources", sources_json(v->settings, &s->request, kept(s)->login));
-	return j;
-}
-
 static void start_converting(struct slot *s, const char *request, size_t n)
 {
 	static const struct slot_events on = {.packet = on_packet, .ended = on_ended};
-	scoped(json_freep) struct json *start = start_json(of(s), s, request, n);
+	struct supervisor *v = of(s);
+	scoped(json_freep) struct json *start =
+		startpacket(v->settings, s, threads_for(v), request, n, kept(s)->login);
 	struct err e;
 
-	if (slot_start(s, of(s)->loop, "--task", NULL, start, &on, &e) == 0)
+	if (slot_start(s, v->loop, "--task", NULL, start, &on, &e) == 0)
 		return;
 	log_error("cannot start a task process", F_STR("task", s->id), F_ERR(&e), NULL);
 	finish(s,
@@ -993,7 +763,7 @@ int supervisor_open(struct supervisor **to, struct loop *l, struct settings **s,
 	gethostname(host, sizeof(host) - 1);
 	snprintf(v->name, sizeof(v->name), "%.39s-%d-%s", host, (int)getpid() % 1000000, hex);
 	str_copy(v->why, sizeof(v->why), "not connected yet");
-	v->metrics = metrics_new(metric_table, sizeof(metric_table) / sizeof(*metric_table), "");
+	v->metrics = workermetrics_new();
 	metrics_set(v->metrics, M_SLOTS, NULL, v->settings->converter.worker);
 	metrics_set(v->metrics, M_BUSY, NULL, 0);
 	metrics_set(v->metrics, M_REDIS, NULL, 0);
