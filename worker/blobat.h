@@ -2,6 +2,7 @@
 #ifndef WORKER_BLOBAT_H
 #define WORKER_BLOBAT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,7 +17,9 @@ struct blobat_registry { /* keeps the last range, so that small reads in a row a
 	struct digest digest;
 	uint64_t from;
 	uint8_t *window;
-	size_t n, cap;
+	size_t n;
+	bool ahead; /* ranges go on behind what is wanted, never before it: a format whose end
+		     * says where its index begins is read without what lies before that */
 };
 void blobat_registry_init(struct blobat_registry *b, struct registry *r, const char *repository,
 			  const struct descriptor *d);

@@ -88,6 +88,7 @@ static int take_over(struct conv *c, struct column *k, const struct place *at,
 	result_copy(&p->result[at->layer], result);
 	descriptor_copy(&p->done[at->layer], stored);
 	blobat_registry_init(&blob, c->registry, c->job->source.repository, stored);
+	blob.ahead = true;
 	blobat_backend_init(&other, k->backend, &stored->digest, stored->size);
 	r = k->drv->layer_cached(p->im, in, stored, &p->result[at->layer],
 				 k->backend ? &other.at : &blob.at, e);
