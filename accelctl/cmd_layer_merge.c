@@ -26,7 +26,8 @@ static const char usage[] =
 	"\n"
 	"Merges the Nydus blobs of layers, lowest first, and writes the bootstrap of their image\n"
 	"(image/image.boot) to standard output.  Blobs are named by their digests in it.\n"
-	"  -o KEY=VALUE   prefetch_patterns: absolute paths, one a line (default /)\n";
+	"  -o KEY=VALUE   prefetch_patterns: absolute paths, one a line (default /;\n"
+	"                 empty: nothing is listed for reading ahead)\n";
 
 /* A blob's name is the digest of the whole file. */
 static int name_of(int fd, struct digest *d, struct err *e)
@@ -85,12 +86,14 @@ static int merge(char **files, int n, const char *prefetch, struct err *e)
 int layer_merge_main(int argc, char **argv)
 {
 	struct target t;
+	bool given = false;
 	struct err e = {0};
 	int c, rc = 0;
 
 	target_init(&t, DRIVER_NYDUS);
 	optind = 0;
 	while (rc == 0 && (c = getopt(argc, argv, "+ho:")) != -1) {
+		given |= c == 'o';
 		if (c == 'h') {
 			fputs(usage, stdout);
 			target_fini(&t);
@@ -106,8 +109,7 @@ int layer_merge_main(int argc, char **argv)
 		target_fini(&t);
 		return 2;
 	}
-	rc = merge(argv + optind, argc - optind,
-		   t.nydus.prefetch_patterns ? t.nydus.prefetch_patterns : "/", &e);
+	rc = merge(argv + optind, argc - optind, given ? t.nydus.prefetch_patterns : "/", &e);
 	target_fini(&t);
 	if (rc < 0)
 		fprintf(stderr, "accelctl: layer merge: %s\n", e.text);

@@ -53,7 +53,8 @@ static int registry_read(struct blob_at *at, uint64_t offset, void *to, size_t n
 		b->window = mem_alloc(WINDOW);
 	b->n = 0;
 	b->from = offset;
-	if (b->from + WINDOW > at->size && !b->ahead) /* readers look at the end first: footer, index */
+	if (b->from + WINDOW > at->size &&
+	    !b->ahead) /* readers look at the end first: footer, index */
 		b->from = at->size > WINDOW ? at->size - WINDOW : 0;
 	b->n = at->size - b->from < WINDOW ? (size_t)(at->size - b->from) : WINDOW;
 	if (range(b, b->from, b->window, b->n, e) < 0) {
