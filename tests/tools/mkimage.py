@@ -4,7 +4,7 @@
 mkimage.py DIR TAG [--platform linux/amd64]… [--codec gzip|zstd|none] [--attest] LAYER…
 
 A LAYER is dir:PATH[,PATH…] (files of this machine), files:N[:SEED] (N small files), size:BYTES[:SEED] (one file),
-tar:FILE (as it is), empty, entries:N (N empty files), or =I (the layer number I again).  Layers are shared by all
+tar:FILE (as it is), empty, entries:N (N empty files; entries:N:dirs with entries for their folders, too), or =I (the layer number I again).  Layers are shared by all
 platforms, but for `only:PLATFORM:LAYER`.
 """
 import gzip, hashlib, io, json, os, random, subprocess, sys, tarfile
@@ -28,12 +28,17 @@ def noise(n, seed):
     return bytes(out[:n])
 
 
-def empty_files(n):
+def empty_files(n, dirs):
     """Headers by hand: tarfile takes 40 s for a million."""
+    def folder(i):
+        t = tarfile.TarInfo(f"e{i:03}/")
+        t.type, t.mode = tarfile.DIRTYPE, 0o755
+        return t.tobuf(tarfile.USTAR_FORMAT)
+
     base = bytearray(tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT))
     base[148:156] = b" " * 8
     rest = sum(base)
-    out = []
+    out = [folder(i) for i in range(1000 if dirs else 0)]
     for i in range(n):
         name = b"e%03d/%07d" % (i % 1000, i)
         base[0:len(name)] = name
@@ -46,7 +51,8 @@ def layer_tar(spec):
     kind, _, rest = spec.partition(":")
     raw = io.BytesIO()
     if kind == "entries":
-        return empty_files(int(rest))
+        n, _, dirs = rest.partition(":")
+        return empty_files(int(n), dirs == "dirs")
     if kind == "tar":
         return open(rest, "rb").read()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
