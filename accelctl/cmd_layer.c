@@ -203,6 +203,8 @@ static int pack(const struct pack *o, struct err *e)
 	} while (r.drv->again(r.layer));
 	if (r.drv->layer_end(r.layer, &result, e) < 0 || out_commit(r.out, &d, &size, e) < 0)
 		return -1;
+	if (r.drv->face)
+		r.drv->face(&o->target, &result.annotations);
 	if (result.plain_reason[0])
 		fprintf(stderr, "accelctl: the layer stays plain: %s\n", result.plain_reason);
 	return o->result ? write_result(o->result, &result, &d, size, e) : 0;

@@ -144,6 +144,9 @@ struct driver {
 	int (*layer_cached)(struct drv_image *im, const struct layer_in *in,
 			    const struct descriptor *stored, struct layer_result *r,
 			    struct blob_at *blob, struct err *e);
+	/* NULL, or: of a layer's annotations those that this target's readers want, where targets
+	 * of equal identity differ in it.  `finish` has done it. */
+	void (*face)(const struct target *t, struct annotations *a);
 	/* After all layers, done[i] and r[i] in source order: further blobs (by blobs->push), then
 	 * layers, diff_ids, history, annotations of the new manifest and config, which start as
 	 * copies of the source's. */

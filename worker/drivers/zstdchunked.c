@@ -3,8 +3,7 @@
  *
  *   containerd   lazytar's frames; the table of eStargz; a footer of 40 bytes
  *   podman       the source's tar byte for byte; a table of its own, a tar-split, a footer of 64
- * bytes both         podman's frames and tar-split, one table with what either wants, containerd's
- * footer
+ *   both         podman's frames and tar-split, one table with what either wants, the footer of 40
  *
  * With `both`, two targets share the blob; each carries only its own annotations: a layer with both
  * sets is an error to podman. */
@@ -33,7 +32,7 @@
 #define END_OF_TAR 1024u
 
 struct drv_image {
-	const struct zstdchunked_options *opts; /* of the target, which outlives us */
+	const struct target *target; /* outlives us */
 };
 
 struct drv_layer {
@@ -110,7 +109,7 @@ static int image_open(struct drv_image **to, const struct target *t, const struc
 {
 	struct drv_image *im = mem_zalloc(sizeof(*im));
 
-	im->opts = &t->zstdchunked;
+	im->target = t;
 	*to = im;
 	return 0;
 }
@@ -132,9 +131,10 @@ static int layer_open(struct drv_layer **to, struct drv_image *im, const struct 
 		      bool *wants_blocks, struct err *e)
 {
 	struct drv_layer *l = mem_zalloc(sizeof(*l));
-	enum toc_form form = im->opts->dialect == DIALECT_BOTH ? TOC_BOTH : TOC_PODMAN;
+	const struct zstdchunked_options *o = &im->target->zstdchunked;
+	enum toc_form form = o->dialect == DIALECT_BOTH ? TOC_BOTH : TOC_PODMAN;
 
-	l->opts = im->opts;
+	l->opts = o;
 	*wants_blocks = false;
 	if (!verbatim(l)) {
 		l->lazy = lazytar_new(l->opts->chunk_size, l->opts->prioritized_files);
@@ -433,20 +433,28 @@ static int layer_cached(struct drv_image *im, const struct layer_in *in,
 	return 0;
 }
 
-static int finish(struct drv_image *im, const struct descriptor *done, const struct layer_result *r,
-		  size_t n, struct manifest *to, struct imageconfig *cfg, struct err *e)
+/* Of a blob that both readers take, what the target's own wants: a layer with both is an error to
+ * podman. */
+static void face(const struct target *t, struct annotations *a)
 {
 	static const char *const podman[] = {PODMAN_CHECKSUM, PODMAN_POSITION, PODMAN_TARSPLIT,
 					     NULL};
 	static const char *const containerd[] = {CONTAINERD_TOC_DIGEST, CONTAINERD_UNPACKED,
 						 CONTAINERD_CHECKSUM, CONTAINERD_POSITION, NULL};
-	const char *const *drop = im->opts->face == DIALECT_PODMAN ? containerd : podman;
+	const struct zstdchunked_options *o = &t->zstdchunked;
+	const char *const *drop = o->face == DIALECT_PODMAN ? containerd : podman;
 
+	for (size_t k = 0; o->dialect == DIALECT_BOTH && drop[k]; k++)
+		annotations_del(a, drop[k]);
+}
+
+static int finish(struct drv_image *im, const struct descriptor *done, const struct layer_result *r,
+		  size_t n, struct manifest *to, struct imageconfig *cfg, struct err *e)
+{
 	if (driver_finish_tars(done, r, n, to, cfg, e) < 0)
 		return -1;
-	for (size_t i = 0; im->opts->dialect == DIALECT_BOTH && i < n; i++)
-		for (size_t k = 0; drop[k]; k++)
-			annotations_del(&to->layers[i].annotations, drop[k]);
+	for (size_t i = 0; i < n; i++)
+		face(im->target, &to->layers[i].annotations);
 	return 0;
 }
 
@@ -467,6 +475,7 @@ const struct driver zstdchunked_driver = {
 	.layer_close = layer_close,
 	.layer_same = layer_same,
 	.layer_cached = layer_cached,
+	.face = face,
 	.finish = finish,
 	.image_close = image_close,
 	.index_of_one = true,
