@@ -12,10 +12,11 @@
 #include "common/digest.h"
 #include "common/err.h"
 #include "common/fault.h"
-#include "common/json.h"
 #include "common/loop.h"
 #include "common/mem.h"
+#include "common/queue_view.h"
 #include "common/redis.h"
+#include "common/reply.h"
 #include "common/scope.h"
 #include "common/str.h"
 #include "common/target_hash.h"
@@ -35,11 +36,8 @@ enum {
 	LIST_ROUNDS = 50, /* scripts of one filtered list */
 	FSCK_PAGE = 500,
 	FSCK_BYTES = 256 << 10,
-	EVENTS = 500,
 	PAUSE_MAX_MS = 3600 * 1000,
 };
-
-static const char event_log[] = REDIS_PREFIX "ev", wake_list[] = REDIS_PREFIX "wake";
 
 struct op;
 
@@ -157,35 +155,9 @@ static void put_retention(struct resp_args *a, const struct settings *s)
 
 /* ---- replies */
 
-static const struct reply *element(const struct reply *r, size_t i)
-{
-	return r->kind == REPLY_ARRAY && i < r->n ? r->element[i] : NULL;
-}
-
-static const char *text_at(const struct reply *r, size_t i)
-{
-	const struct reply *v = element(r, i);
-
-	return v && v->kind == REPLY_STR ? v->str : NULL;
-}
-
-static int64_t int_at(const struct reply *r, size_t i)
-{
-	const struct reply *v = element(r, i);
-
-	if (v && v->kind == REPLY_STR)
-		return strtoll(v->str, NULL, 10);
-	return v && v->kind == REPLY_INT ? v->integer : 0;
-}
-
-static bool is(const struct reply *r, const char *word)
-{
-	return str_eq(text_at(r, 0), word);
-}
-
 static const struct err *strange(struct err *e, const char *script, const struct reply *r)
 {
-	const char *word = text_at(r, 0);
+	const char *word = reply_text(r, 0);
 
 	err_set(e, ERR_BUG, "the queue's script %s answered '%.80s'", script, word ? word : "?");
 	return e;
@@ -194,8 +166,7 @@ static const struct err *strange(struct err *e, const char *script, const struct
 /* What an operation remembers until its reply: whom to call, and what the answer is about. */
 struct op {
 	void *arg;
-	struct queue *queue; /* NULL: event log and hints, on their own connection */
-	struct redis *redis;
+	struct queue *queue;
 	union {
 		void (*enqueue)(const struct enqueue_result *, const struct err *, void *);
 		void (*claim)(const struct claimed *, const struct err *, void *);
@@ -210,9 +181,6 @@ struct op {
 		void (*list)(const struct task *, size_t, uint64_t, const struct err *, void *);
 		void (*counts)(const struct queue_counts *, const struct err *, void *);
 		void (*fsck)(const char *, size_t, const struct err *, void *);
-		void (*events)(const char *, const char *const *, const char *const *, size_t, bool,
-			       const struct err *, void *);
-		void (*hint)(bool, const struct err *, void *);
 	} on;
 	char id[TASK_ID]; /* enqueue */
 	/* heartbeat */
@@ -226,9 +194,7 @@ struct op {
 	/* fsck */
 	struct buf findings;
 	size_t index;
-	bool flag; /* fsck: repair; events: a gap */
-	/* events */
-	char after[48];
+	bool repair;
 };
 
 static struct op *op_new(struct queue *q, void *arg)
@@ -236,7 +202,6 @@ static struct op *op_new(struct queue *q, void *arg)
 	struct op *o = mem_zalloc(sizeof(*o));
 
 	o->queue = q;
-	o->redis = q ? q->redis : NULL;
 	o->arg = arg;
 	buf_init(&o->findings, FSCK_BYTES);
 	return o;
@@ -263,7 +228,7 @@ static void op_freep(struct op **po)
 static void run(const char *script, struct resp_args *a, redis_fn *on, struct op *o)
 {
 	flush_batch(o->queue);
-	redis_script_args(o->redis, script, 0, a, on, o);
+	redis_script_args(o->queue->redis, script, 0, a, on, o);
 }
 
 /* ---- enqueue */
@@ -279,7 +244,7 @@ static void enqueued(struct op *o, const struct reply *r)
 		     {"FULL", ENQUEUE_FULL},
 		     {"FULLG", ENQUEUE_GROUP_FULL},
 		     {"ECHO", ENQUEUE_ECHO}};
-	const char *word = r->kind == REPLY_STR ? r->str : text_at(r, 0), *id = text_at(r, 1);
+	const char *word = r->kind == REPLY_STR ? r->str : reply_text(r, 0), *id = reply_text(r, 1);
 	struct enqueue_result res = {0};
 	struct err bad;
 
@@ -463,25 +428,25 @@ static void on_claim(const struct reply *r, const struct err *e, void *arg)
 		o->on.claim(NULL, e, o->arg);
 		return;
 	}
-	request = element(r, 3);
-	if (is(r, "TASK") && text_at(r, 1) && request && request->kind == REPLY_STR) {
+	request = reply_at(r, 3);
+	if (reply_is(r, "TASK") && reply_text(r, 1) && request && request->kind == REPLY_STR) {
 		c.kind = CLAIM_TASK;
-		str_copy(c.id, sizeof(c.id), text_at(r, 1));
-		c.epoch = (uint64_t)int_at(r, 2);
+		str_copy(c.id, sizeof(c.id), reply_text(r, 1));
+		c.epoch = (uint64_t)reply_int(r, 2);
 		c.request = request->str;
 		c.request_n = request->n;
-		c.attempt = (uint32_t)int_at(r, 4);
-		c.crashes = (uint32_t)int_at(r, 5);
-		c.enqueued_ms = int_at(r, 6);
+		c.attempt = (uint32_t)reply_int(r, 4);
+		c.crashes = (uint32_t)reply_int(r, 5);
+		c.enqueued_ms = reply_int(r, 6);
 		/* A span by Redis's clock, an instant by ours: two machines' clocks need not agree.
 		 */
-		c.deadline_ms = (uint64_t)(clock_wall_ms() + int_at(r, 7));
-		c.replay = str_eq(text_at(r, 8), "replay");
-	} else if (is(r, "EMPTY")) {
+		c.deadline_ms = (uint64_t)(clock_wall_ms() + reply_int(r, 7));
+		c.replay = str_eq(reply_text(r, 8), "replay");
+	} else if (reply_is(r, "EMPTY")) {
 		c.kind = CLAIM_EMPTY;
-		if (int_at(r, 1) >= 0)
-			c.next_due_ms = (uint64_t)int_at(r, 1);
-	} else if (is(r, "PAUSED")) {
+		if (reply_int(r, 1) >= 0)
+			c.next_due_ms = (uint64_t)reply_int(r, 1);
+	} else if (reply_is(r, "PAUSED")) {
 		c.kind = CLAIM_PAUSED;
 	} else {
 		o->on.claim(NULL, strange(&bad, "claim", r), o->arg);
@@ -517,7 +482,7 @@ static void on_heartbeat(const struct reply *r, const struct err *e, void *arg)
 	for (size_t i = 0; !e && i < o->n; i++) {
 		size_t k = 0;
 
-		while (k < 4 && !str_eq(words[k], text_at(r, i)))
+		while (k < 4 && !str_eq(words[k], reply_text(r, i)))
 			k++;
 		if (k == 4)
 			e = strange(&bad, "heartbeat", r);
@@ -552,15 +517,16 @@ static void on_finish(const struct reply *r, const struct err *e, void *arg)
 	enum task_state now = TASK_FAILED;
 	struct err bad;
 
-	if (!e && is(r, "GONE")) {
+	if (!e && reply_is(r, "GONE")) {
 		o->on.finish(FINISH_GONE, now, NULL, o->arg);
 		return;
 	}
-	if (!e && (!(is(r, "OK") || is(r, "STALE")) || task_state_parse(text_at(r, 1), &now) < 0))
+	if (!e && (!(reply_is(r, "OK") || reply_is(r, "STALE")) ||
+		   task_state_parse(reply_text(r, 1), &now) < 0))
 		e = strange(&bad, "finish", r);
-	o->on.finish(e || is(r, "STALE")	       ? FINISH_STALE
-		     : str_eq(text_at(r, 2), "replay") ? FINISH_REPLAY
-						       : FINISH_OK,
+	o->on.finish(e || reply_is(r, "STALE")		  ? FINISH_STALE
+		     : str_eq(reply_text(r, 2), "replay") ? FINISH_REPLAY
+							  : FINISH_OK,
 		     now, e, o->arg);
 }
 
@@ -603,13 +569,13 @@ static void on_ticket(const struct reply *r, const struct err *e, void *arg)
 	scoped(op_freep) struct op *o = arg;
 	struct err bad;
 
-	if (!e && is(r, "LOST")) {
+	if (!e && reply_is(r, "LOST")) {
 		err_set(&bad, ERR_CANCELLED, "the lease was lost");
 		e = &bad;
-	} else if (!e && !is(r, "OK")) {
+	} else if (!e && !reply_is(r, "OK")) {
 		e = strange(&bad, "ticket", r);
 	}
-	o->on.ticket(e ? 0 : (uint64_t)int_at(r, 1), e, o->arg);
+	o->on.ticket(e ? 0 : (uint64_t)reply_int(r, 1), e, o->arg);
 }
 
 static uint64_t published_s(const struct queue *q)
@@ -649,14 +615,14 @@ static void on_publish(const struct reply *r, const struct err *e, void *arg)
 		return;
 	}
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-		if (is(r, words[i].word)) {
+		if (reply_is(r, words[i].word)) {
 			p.outcome = words[i].outcome;
 			if (p.outcome == PUBLISH_GRANTED) {
-				p.valid_ms = (uint64_t)int_at(r, 1);
-				p.takeover = int_at(r, 2) != 0;
+				p.valid_ms = (uint64_t)reply_int(r, 1);
+				p.takeover = reply_int(r, 2) != 0;
 			} else if (p.outcome == PUBLISH_CONFLICT) {
 				str_copy(p.other, sizeof(p.other),
-					 text_at(r, 1) ? text_at(r, 1) : "");
+					 reply_text(r, 1) ? reply_text(r, 1) : "");
 			}
 			o->on.publish(&p, NULL, o->arg);
 			return;
@@ -715,13 +681,13 @@ static void on_cancel(const struct reply *r, const struct err *e, void *arg)
 
 	if (e)
 		;
-	else if (is(r, "OK"))
-		to = str_eq(text_at(r, 1), "cancelling") ? CANCEL_FLAGGED : CANCEL_DONE;
-	else if (is(r, "TERMINAL"))
+	else if (reply_is(r, "OK"))
+		to = str_eq(reply_text(r, 1), "cancelling") ? CANCEL_FLAGGED : CANCEL_DONE;
+	else if (reply_is(r, "TERMINAL"))
 		to = CANCEL_TERMINAL;
-	else if (is(r, "TOOLATE"))
+	else if (reply_is(r, "TOOLATE"))
 		to = CANCEL_TOO_LATE;
-	else if (!is(r, "GONE"))
+	else if (!reply_is(r, "GONE"))
 		e = strange(&bad, "cancel", r);
 	o->on.cancel(to, e, o->arg);
 }
@@ -746,10 +712,10 @@ static void on_tick(const struct reply *r, const struct err *e, void *arg)
 	if (!e && (r->kind != REPLY_ARRAY || r->n != 4))
 		e = strange(&bad, "tick", r);
 	if (!e) {
-		t.expired = (uint64_t)int_at(r, 0);
-		t.promoted = (uint64_t)int_at(r, 1);
-		t.ended = (uint64_t)int_at(r, 2);
-		t.grace = int_at(r, 3) != 0;
+		t.expired = (uint64_t)reply_int(r, 0);
+		t.promoted = (uint64_t)reply_int(r, 1);
+		t.ended = (uint64_t)reply_int(r, 2);
+		t.grace = reply_int(r, 3) != 0;
 	}
 	o->on.tick(e ? NULL : &t, e, o->arg);
 }
@@ -787,114 +753,7 @@ void queue_pause_registry(struct queue *q, const char *registry, uint64_t ms,
 	run("pause", &a, on_plain, o);
 }
 
-/* ---- reading: the order of lib.lua's view */
-
-enum {
-	V_ST,
-	V_TOK,
-	V_WK,
-	V_ATT,
-	V_MAX,
-	V_CRASH,
-	V_ENQ,
-	V_START,
-	V_FIN,
-	V_CXL,
-	V_PROG,
-	V_JOINS,
-	V_PARENT,
-	V_CODE,
-	V_SKIP,
-	V_WAIT,
-	V_SS,
-	V_TS,
-	V_DEAD,
-	V_B,
-	V_EXP,
-	V_REQUEST,
-	V_REASON,
-	V_ID,
-};
-
-static void fill_source(struct task *t)
-{
-	const struct json *source = json_get(t->request, "source");
-	const char *given = NULL, *host = "", *repository = "", *tag = "", *slash;
-
-	json_opt_str(t->request, "given", "", &given, NULL);
-	json_opt_str(source, "host", "", &host, NULL);
-	json_opt_str(source, "repository", "", &repository, NULL);
-	json_opt_str(source, "tag", "", &tag, NULL);
-	if (given && given[0])
-		t->source = mem_strdup(given);
-	else
-		t->source = mem_printf("%s/%s%s%s", host, repository, tag[0] ? ":" : "", tag);
-	str_clean(t->source);
-	slash = strchr(repository, '/');
-	t->tenant = slash ? mem_strndup(repository, (size_t)(slash - repository))
-			  : mem_strdup(repository);
-	t->registry = mem_strdup(host);
-}
-
-static char *dup_at(const struct reply *v, size_t i)
-{
-	const char *s = text_at(v, i);
-
-	return s && s[0] ? mem_strdup(s) : NULL;
-}
-
-static int read_view(struct task *t, const struct reply *v, struct err *e)
-{
-	const struct reply *request = element(v, V_REQUEST);
-
-	*t = (struct task){0};
-	if (v->kind != REPLY_ARRAY || v->n != V_ID + 1 ||
-	    task_state_parse(text_at(v, V_ST), &t->state) < 0)
-		return err_set(e, ERR_BUG, "a task's record in Redis cannot be read");
-	str_copy(t->id, sizeof(t->id), text_at(v, V_ID) ? text_at(v, V_ID) : "");
-	t->epoch = (uint64_t)int_at(v, V_TOK);
-	t->attempts = (uint32_t)int_at(v, V_ATT);
-	t->max_attempts = (uint32_t)int_at(v, V_MAX);
-	t->crashes = (uint32_t)int_at(v, V_CRASH);
-	t->joins = (uint32_t)int_at(v, V_JOINS);
-	t->created_ms = int_at(v, V_ENQ);
-	t->started_ms = int_at(v, V_START);
-	t->finished_ms = int_at(v, V_FIN);
-	t->source_size = (uint64_t)int_at(v, V_SS);
-	t->target_size = (uint64_t)int_at(v, V_TS);
-	t->cancelling = text_at(v, V_CXL) != NULL;
-	t->skipped = text_at(v, V_SKIP) != NULL;
-	t->waiting = text_at(v, V_WAIT) != NULL;
-	t->dead = text_at(v, V_DEAD) != NULL;
-	t->worker = t->state == TASK_READY || t->state == TASK_DELAYED ? NULL : dup_at(v, V_WK);
-	t->progress = dup_at(v, V_PROG);
-	t->parent = dup_at(v, V_PARENT);
-	t->reason_code = dup_at(v, V_CODE);
-	t->reason = dup_at(v, V_REASON);
-	if (request && request->kind == REPLY_STR)
-		json_parse(&t->request, request->str, request->n, NULL, NULL);
-	fill_source(t);
-	return 0;
-}
-
-/* {"attempts":[...],"result":{...}} of what the scripts keep as lines and text. */
-static void read_detail(struct task *t, const struct reply *r)
-{
-	const char *attempts = text_at(r, 1), *result = text_at(r, 2);
-	struct json *list = json_new_array(), *one = NULL;
-
-	t->detail = json_new_object();
-	while (attempts && *attempts) {
-		size_t n = strcspn(attempts, "\n");
-
-		if (json_parse(&one, attempts, n, NULL, NULL) == 0 && one)
-			json_append(list, one);
-		attempts += n + (attempts[n] == '\n');
-	}
-	json_set(t->detail, "attempts", list);
-	if (result && json_parse(&one, result, strlen(result), NULL, NULL) == 0 && one)
-		json_set(t->detail, "result", one);
-}
+/* ---- reading */
 
 static void on_get(const struct reply *r, const struct err *e, void *arg)
 {
@@ -906,10 +765,10 @@ static void on_get(const struct reply *r, const struct err *e, void *arg)
 		o->on.get(NULL, NULL, o->arg);
 		return;
 	}
-	if (!e && (!element(r, 0) || read_view(&t, element(r, 0), &bad) < 0))
+	if (!e && (!reply_at(r, 0) || queue_view_read(&t, reply_at(r, 0), &bad) < 0))
 		e = strange(&bad, "get", r);
 	if (!e)
-		read_detail(&t, r);
+		queue_view_detail(&t, r);
 	o->on.get(e ? NULL : &t, e, o->arg);
 	task_fini(&t);
 }
@@ -941,7 +800,7 @@ static void on_list(const struct reply *r, const struct err *e, void *arg)
 		e = strange(&bad, "list", r);
 	for (size_t i = 3; !e && i < r->n; i++) {
 		mem_grow(o->tasks, o->n_tasks, o->cap_tasks);
-		if (read_view(&o->tasks[o->n_tasks], element(r, i), &bad) < 0)
+		if (queue_view_read(&o->tasks[o->n_tasks], reply_at(r, i), &bad) < 0)
 			e = &bad;
 		else
 			o->n_tasks++;
@@ -950,14 +809,14 @@ static void on_list(const struct reply *r, const struct err *e, void *arg)
 		o->on.list(NULL, 0, 0, e, o->arg);
 		return;
 	}
-	next = int_at(r, 0);
-	o->seen += (uint64_t)int_at(r, 2);
+	next = reply_int(r, 0);
+	o->seen += (uint64_t)reply_int(r, 2);
 	if (filtered && next >= 0 && ++o->rounds < LIST_ROUNDS) {
 		o->rank = (uint64_t)next;
 		ask_list(take_ptr(o));
 		return;
 	}
-	total = filtered ? o->seen : (uint64_t)int_at(r, 1);
+	total = filtered ? o->seen : (uint64_t)reply_int(r, 1);
 	o->on.list(o->tasks, o->n_tasks, total, NULL, o->arg);
 }
 
@@ -1007,7 +866,7 @@ static void on_counts(const struct reply *r, const struct err *e, void *arg)
 	if (!e && (r->kind != REPLY_ARRAY || r->n != sizeof(to) / sizeof(to[0])))
 		e = strange(&bad, "counts", r);
 	for (size_t i = 0; !e && i < sizeof(to) / sizeof(to[0]); i++)
-		*to[i] = int_at(r, i) > 0 ? (uint64_t)int_at(r, i) : 0;
+		*to[i] = reply_int(r, i) > 0 ? (uint64_t)reply_int(r, i) : 0;
 	o->on.counts(e ? NULL : &c, e, o->arg);
 }
 
@@ -1041,10 +900,10 @@ static void on_fsck(const struct reply *r, const struct err *e, void *arg)
 		return;
 	}
 	for (size_t i = 1; i < r->n; i++, o->n++)
-		if (text_at(r, i))
-			buf_addf(&o->findings, NULL, "%s\n", text_at(r, i));
-	o->rank += (uint64_t)int_at(r, 0);
-	if (int_at(r, 0) < FSCK_PAGE) {
+		if (reply_text(r, i))
+			buf_addf(&o->findings, NULL, "%s\n", reply_text(r, i));
+	o->rank += (uint64_t)reply_int(r, 0);
+	if (reply_int(r, 0) < FSCK_PAGE) {
 		o->rank = 0;
 		o->index++;
 	}
@@ -1061,7 +920,7 @@ static void ask_fsck(struct op *o)
 	put(&a, fsck_indexes[o->index]);
 	put_u(&a, o->rank);
 	put_u(&a, FSCK_PAGE);
-	put(&a, o->flag ? "1" : "");
+	put(&a, o->repair ? "1" : "");
 	run("fsck", &a, on_fsck, o);
 }
 
@@ -1072,148 +931,6 @@ void queue_fsck(struct queue *q, bool repair,
 	struct op *o = op_new(q, arg);
 
 	o->on.fsck = on;
-	o->flag = repair;
+	o->repair = repair;
 	ask_fsck(o);
-}
-
-/* ---- the event log and the hints */
-
-static void fail_events(struct op *o, const struct err *e)
-{
-	o->on.events(NULL, NULL, NULL, 0, false, e, o->arg);
-}
-
-/* [[stream, [[id, [field, value, ...]], ...]]] -> the list of entries, or NULL */
-static const struct reply *entries(const struct reply *r)
-{
-	const struct reply *stream = r->kind == REPLY_ARRAY ? element(r, 0) : NULL;
-	const struct reply *list = stream ? element(stream, 1) : NULL;
-
-	return list && list->kind == REPLY_ARRAY ? list : NULL;
-}
-
-static void tell_events(struct op *o, const struct reply *list, bool gap)
-{
-	size_t n = list ? list->n : 0;
-	scoped_free const char **ids = mem_array(n + 1, sizeof(*ids));
-	scoped_free const char **states = mem_array(n + 1, sizeof(*states));
-	size_t k = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		const struct reply *fields = element(list->element[i], 1);
-
-		if (text_at(list->element[i], 0))
-			str_copy(o->after, sizeof(o->after), text_at(list->element[i], 0));
-		if (!fields || !text_at(fields, 1) || !text_at(fields, 3))
-			continue;
-		ids[k] = text_at(fields, 1);
-		states[k++] = text_at(fields, 3);
-	}
-	o->on.events(o->after, ids, states, k, gap, NULL, o->arg);
-}
-
-/* Stream ids are "<ms>-<n>". */
-static int compare_ids(const char *a, const char *b)
-{
-	char *rest_a, *rest_b;
-	uint64_t ms_a = strtoull(a, &rest_a, 10), ms_b = strtoull(b, &rest_b, 10);
-	uint64_t n_a = *rest_a == '-' ? strtoull(rest_a + 1, NULL, 10) : 0;
-	uint64_t n_b = *rest_b == '-' ? strtoull(rest_b + 1, NULL, 10) : 0;
-
-	return ms_a != ms_b ? (ms_a < ms_b ? -1 : 1) : n_a != n_b ? (n_a < n_b ? -1 : 1) : 0;
-}
-
-static void on_events(const struct reply *r, const struct err *e, void *arg)
-{
-	scoped(op_freep) struct op *o = arg;
-
-	if (e)
-		fail_events(o, e);
-	else
-		tell_events(o, entries(r), o->flag);
-}
-
-static void read_events(struct op *o, uint64_t block_ms)
-{
-	char block[24], limit[16];
-
-	snprintf(block, sizeof(block), "%llu", (unsigned long long)(block_ms ? block_ms : 1));
-	snprintf(limit, sizeof(limit), "%d", EVENTS);
-	redis_call(o->redis, block_ms + 2000, 8,
-		   (const char *const[]){"XREAD", "COUNT", limit, "BLOCK", block, "STREAMS",
-					 event_log, o->after},
-		   NULL, on_events, o);
-}
-
-/* The oldest entry there is: if it is younger than where we were, what lay between may be gone. */
-static void on_oldest(const struct reply *r, const struct err *e, void *arg)
-{
-	scoped(op_freep) struct op *o = arg;
-	const struct reply *list = e ? NULL : entries(r);
-	const char *oldest = list && element(list, 0) ? text_at(element(list, 0), 0) : NULL;
-
-	if (e) {
-		fail_events(o, e);
-		return;
-	}
-	o->flag = oldest && compare_ids(oldest, o->after) > 0 && strcmp(o->after, "0-0") != 0;
-	read_events(take_ptr(o), o->rank);
-}
-
-/* "$": where the log ends now, told at once; so nothing falls between two calls. */
-static void on_newest(const struct reply *r, const struct err *e, void *arg)
-{
-	scoped(op_freep) struct op *o = arg;
-	const struct reply *newest = e ? NULL : element(r, 0);
-
-	if (e) {
-		fail_events(o, e);
-		return;
-	}
-	str_copy(o->after, sizeof(o->after),
-		 newest && text_at(newest, 0) ? text_at(newest, 0) : "0-0");
-	tell_events(o, NULL, false);
-}
-
-void queue_events(struct redis *blocking, const char *after_id, uint64_t block_ms,
-		  void (*on)(const char *last_id, const char *const *task_ids,
-			     const char *const *states, size_t n, bool gap, const struct err *e,
-			     void *arg),
-		  void *arg)
-{
-	struct op *o = op_new(NULL, arg);
-
-	o->redis = blocking;
-	o->on.events = on;
-	o->rank = block_ms;
-	str_copy(o->after, sizeof(o->after), after_id);
-	if (str_eq(after_id, "$"))
-		redis_call(blocking, 0, 6,
-			   (const char *const[]){"XREVRANGE", event_log, "+", "-", "COUNT", "1"},
-			   NULL, on_newest, o);
-	else
-		redis_call(blocking, 0, 6,
-			   (const char *const[]){"XREAD", "COUNT", "1", "STREAMS", event_log, "0"},
-			   NULL, on_oldest, o);
-}
-
-static void on_hint(const struct reply *r, const struct err *e, void *arg)
-{
-	scoped(op_freep) struct op *o = arg;
-
-	o->on.hint(!e && r->kind == REPLY_ARRAY, e, o->arg);
-}
-
-void queue_wait_hint(struct redis *blocking, uint64_t ms,
-		     void (*on)(bool hint, const struct err *e, void *arg), void *arg)
-{
-	struct op *o = op_new(NULL, arg);
-	char seconds[32];
-
-	o->redis = blocking;
-	o->on.hint = on;
-	/* 0 would wait for ever, and a wait that never ends may miss a lost hint (queue.md §8) */
-	snprintf(seconds, sizeof(seconds), "%.3f", (double)(ms ? ms : 1) / 1000);
-	redis_call(blocking, ms + 2000, 3, (const char *const[]){"BLPOP", wake_list, seconds}, NULL,
-		   on_hint, o);
 }

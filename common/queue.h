@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/queue_events.h"
 #include "common/task.h"
 
 struct err;
@@ -165,15 +166,5 @@ void queue_counts(struct queue *q,
 void queue_fsck(struct queue *q, bool repair,
 		void (*on)(const char *findings, size_t n, const struct err *e, void *arg),
 		void *arg);
-
-/* The event log, one reader per process on its own connection: after_id "$" to start with. */
-void queue_events(struct redis *blocking, const char *after_id, uint64_t block_ms,
-		  void (*on)(const char *last_id, const char *const *task_ids,
-			     const char *const *states, size_t n, bool gap, const struct err *e,
-			     void *arg),
-		  void *arg);
-/* BLPOP on the wake list: returns when a hint came or the time is over. */
-void queue_wait_hint(struct redis *blocking, uint64_t ms,
-		     void (*on)(bool hint, const struct err *e, void *arg), void *arg);
 
 #endif

@@ -13,19 +13,11 @@
 #include <stdint.h>
 
 #include "common/buf.h"
+#include "common/reply.h"
 
 struct err;
 struct loop;
 struct resp;
-
-enum reply_kind { REPLY_NIL, REPLY_INT, REPLY_STR, REPLY_ARRAY, REPLY_STATUS, REPLY_ERROR };
-struct reply { /* borrowed, valid during the callback */
-	enum reply_kind kind;
-	int64_t integer;
-	const char *str; /* NUL-terminated, may hold NULs; never NULL for STR, STATUS, ERROR */
-	size_t n;	 /* bytes of str, or elements */
-	const struct reply *const *element;
-};
 
 /* ---- reading: bytes -> replies, bounded */
 struct resp_reader;

@@ -26,12 +26,16 @@ rules target_tag target_json -> config
 config -> startup
 config log -> loop tls
 loop tls -> httpd resp
+str -> reply
+reply -> resp
 buf -> httpframe
 httpframe json -> httpd
 loop -> notify
 resp config scripts -> redis
 target_json target_tag rules json clock -> task
-redis task target_hash target_tag -> queue
+reply task -> queue_view
+reply redis -> queue_events
+queue_view queue_events redis task target_hash target_tag -> queue
 config stream address -> http
 stream -> codec tar
 codec digest stream rafs_blake3 -> pool
