@@ -53,7 +53,7 @@ WORKER := packet sandbox limits pool out blobat layer resolve listing classify c
 	registry/registry registry/challenge registry/token registry/credentials registry/blob registry/upload \
 	registry/regerr \
 	backend/backend backend/localfs backend/bucket backend/sigv4 backend/osssign \
-	codec/codec codec/inflate codec/blocks codec/zstd codec/encode codec/deflate codec/lz4 codec/member \
+	codec/codec codec/inflate codec/blocks codec/zstd codec/encode codec/deflate codec/lz4 codec/crc64 codec/member \
 	tar/tar_header tar/tar_reader \
 	drivers/driver drivers/table drivers/footer drivers/priority drivers/sparse drivers/tocrecord drivers/toc drivers/tocread \
 	drivers/tocwrite drivers/toccompare \

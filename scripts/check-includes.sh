@@ -81,7 +81,7 @@ LIBRARIES = {  # header pattern -> the files that may include it
     r'^hiredis': ['common/resp.c'],
     r'^json-c|^json\.h': ['common/json.c'],
     r'^yaml\.h': ['common/config.c'],
-    r'^zlib\.h|^isa-l|^igzip': ['worker/codec/inflate.c', 'worker/codec/blocks.c', 'worker/codec/member.c'],
+    r'^zlib\.h|^isa-l|^igzip': ['worker/codec/inflate.c', 'worker/codec/blocks.c', 'worker/codec/member.c', 'worker/codec/crc64.c'],
     r'^libdeflate\.h': ['worker/codec/deflate.c'],
     r'^zstd': ['worker/codec/zstd.c', 'worker/codec/member.c'],
     r'^lz4': ['worker/codec/lz4.c'],

@@ -16,6 +16,7 @@
 #include "common/mem.h"
 #include "common/scope.h"
 #include "common/str.h"
+#include "worker/codec/crc64.h"
 #include "worker/tar/tar_reader.h"
 
 #define SEGMENT_MOST ((size_t)1 << 20)
@@ -31,38 +32,7 @@ struct tarsplit {
 	uint64_t size, left;
 	uint64_t crc;
 	uint64_t marker; /* bytes of the end marker seen */
-	uint64_t table[8][256];
 };
-
-/* Go's crc64.ISO: x^64 + x^4 + x^3 + x + 1, reflected; eight tables, eight bytes a step. */
-static void make_tables(uint64_t t[8][256])
-{
-	for (unsigned i = 0; i < 256; i++) {
-		uint64_t c = i;
-
-		for (int k = 0; k < 8; k++)
-			c = c & 1 ? c >> 1 ^ 0xd800000000000000u : c >> 1;
-		t[0][i] = c;
-	}
-	for (unsigned i = 0; i < 256; i++)
-		for (int k = 1; k < 8; k++)
-			t[k][i] = t[k - 1][i] >> 8 ^ t[0][t[k - 1][i] & 0xff];
-}
-
-static uint64_t crc64(uint64_t t[8][256], uint64_t crc, const uint8_t *p, size_t n)
-{
-	crc = ~crc;
-	for (; n >= 8; p += 8, n -= 8) {
-		for (int i = 0; i < 8; i++)
-			crc ^= (uint64_t)p[i] << (8 * i);
-		crc = t[7][crc & 0xff] ^ t[6][crc >> 8 & 0xff] ^ t[5][crc >> 16 & 0xff] ^
-		      t[4][crc >> 24 & 0xff] ^ t[3][crc >> 32 & 0xff] ^ t[2][crc >> 40 & 0xff] ^
-		      t[1][crc >> 48 & 0xff] ^ t[0][crc >> 56];
-	}
-	for (; n; p++, n--)
-		crc = t[0][(crc ^ *p) & 0xff] ^ crc >> 8;
-	return ~crc;
-}
 
 struct tarsplit *tarsplit_new(tarsplit_put *put, void *arg)
 {
@@ -73,7 +43,6 @@ struct tarsplit *tarsplit_new(tarsplit_put *put, void *arg)
 	buf_init(&t->segment, LINE_MAX);
 	buf_init(&t->line, LINE_MAX);
 	buf_init(&t->name, LINE_MAX);
-	make_tables(t->table);
 	return t;
 }
 
@@ -212,7 +181,7 @@ int tarsplit_piece(struct tarsplit *t, const struct tar_piece *p, struct err *e)
 		return buf_add(&t->segment, p->raw, p->len, e) < 0 ? -1
 								   : begin_entry(t, p->entry, e);
 	case TAR_DATA:
-		t->crc = crc64(t->table, t->crc, p->raw, p->len);
+		t->crc = crc64(t->crc, p->raw, p->len);
 		t->left -= p->len;
 		return t->left ? 0 : end_entry(t, e);
 	case TAR_PADDING:
