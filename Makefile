@@ -57,7 +57,7 @@ WORKER := packet sandbox limits pool out blobat layer resolve listing classify c
 	tar/tar_header tar/tar_reader \
 	drivers/driver drivers/table drivers/footer drivers/priority drivers/sparse drivers/tocrecord drivers/toc drivers/tocread \
 	drivers/tocwrite drivers/toccompare \
-	drivers/lazytar drivers/lazycheck drivers/zstdcheck drivers/estargz drivers/zstdchunked drivers/tarsplit \
+	drivers/lazytar drivers/lazycheck drivers/zstdcheck drivers/estargz drivers/zstdchunked drivers/tarsplit drivers/rollsum \
 	drivers/podtar drivers/nydus drivers/nydusdict \
 	rafs/rafs_tree rafs/rafs_layout rafs/rafs_emit rafs/rafs_read rafs/rafs_check rafs/rafs_merge rafs/rafs_blob \
 	rafs/rafs_pack rafs/rafs_dict rafs/rafs_restart rafs/rafs_zran rafs/blake3 rafs/blake3_simd rafs/crc32c

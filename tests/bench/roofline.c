@@ -189,7 +189,7 @@ static void roll(struct bench *b)
 		const uint8_t *p = (const uint8_t *)b->tar.data + b->segments[i].at;
 
 		for (size_t at = 0; at < b->segments[i].data;)
-			at += rollsum_span(&r, p + at, b->segments[i].data - at, true, &split);
+			at += rollsum_span(&r, p + at, b->segments[i].data - at, &split);
 		b->bytes += b->segments[i].data;
 	}
 }

@@ -42,7 +42,7 @@ struct podtar {
 	uint64_t left;
 	struct hasher *whole, *zeros;
 	struct rollsum roll;
-	uint64_t run; /* zeros held back */
+	size_t run; /* zeros held back */
 	bool in_hole;
 	/* its current chunk */
 	bool in_chunk;
@@ -222,7 +222,7 @@ static int put_bytes(struct podtar *p, const uint8_t *b, size_t n, struct err *e
 		if (append(p, b, part, e) < 0)
 			return -1;
 		p->chunk_n += part;
-		b = b ? b + part : NULL;
+		b += part;
 		n -= part;
 		if (p->chunk_n == SEGMENT_MAX) /* no one cut it for 4 MiB: we do */
 			end_chunk(p);
@@ -232,8 +232,7 @@ static int put_bytes(struct podtar *p, const uint8_t *b, size_t n, struct err *e
 
 static int put_hole(struct podtar *p, uint64_t n, struct err *e)
 {
-	for (uint64_t i = 0; i < n; i++)
-		rollsum_byte(&p->roll, 0);
+	rollsum_zeros(&p->roll, n);
 	while (n) {
 		size_t part = n < SEGMENT_MAX ? (size_t)n : SEGMENT_MAX;
 
@@ -251,110 +250,107 @@ static int put_hole(struct podtar *p, uint64_t n, struct err *e)
 	return 0;
 }
 
+/* Data, cut where the sum says. */
+static int roll_data(struct podtar *p, const uint8_t *b, size_t n, struct err *e)
+{
+	bool split;
+
+	for (size_t part; n; b += part, n -= part) {
+		part = rollsum_span(&p->roll, b, n, &split);
+		if (put_bytes(p, b, part, e) < 0)
+			return -1;
+		if (split)
+			end_chunk(p);
+	}
+	return 0;
+}
+
 /* Fewer than 1024 zeros: bytes like any other. */
 static int flush_run(struct podtar *p, struct err *e)
 {
-	uint64_t n = p->run, from = 0;
+	static const uint8_t zeros[HOLE_MIN];
+	size_t n = p->run;
 
 	p->run = 0;
-	for (uint64_t i = 0; i < n; i++) {
-		if (!rollsum_byte(&p->roll, 0))
-			continue;
-		if (put_bytes(p, NULL, (size_t)(i + 1 - from), e) < 0)
-			return -1;
-		end_chunk(p);
-		from = i + 1;
-	}
-	return put_bytes(p, NULL, (size_t)(n - from), e);
+	return roll_data(p, zeros, n, e);
 }
 
 static size_t zero_span(const uint8_t *b, size_t n)
 {
 	size_t i = 0;
 
+	for (uint64_t word; n - i >= sizeof(word); i += sizeof(word)) {
+		memcpy(&word, b + i, sizeof(word));
+		if (word)
+			break;
+	}
 	while (i < n && b[i] == 0)
 		i++;
 	return i;
 }
 
-/* Of a piece: [from, at) are data that were rolled, but not yet given on. */
-struct span {
-	const uint8_t *b;
-	size_t n, from, at;
-};
-
-static int give(struct podtar *p, struct span *s, struct err *e)
+/* Where the next run of 1024 zeros starts, or the one that may grow beyond n, or n.  A run that
+ * long covers every 1024th byte: the others need not be looked at. */
+static size_t next_hole(const uint8_t *b, size_t n)
 {
-	size_t from = s->from;
+	size_t i = 0;
 
-	s->from = s->at;
-	return put_bytes(p, s->b + from, s->at - from, e);
-}
+	for (size_t probe = HOLE_MIN; probe <= n; probe = i + HOLE_MIN) {
+		size_t from = i;
 
-/* Data up to `end`, cut where the sum says; zeros: they may be among them. */
-static int roll_to(struct podtar *p, struct span *s, size_t end, bool zeros, struct err *e)
-{
-	bool split;
-
-	while (s->at < end && (zeros || s->b[s->at])) {
-		s->at += rollsum_span(&p->roll, s->b + s->at, end - s->at, zeros, &split);
-		if (!split)
-			continue;
-		if (give(p, s, e) < 0)
-			return -1;
-		end_chunk(p);
+		for (i = probe; i > from && b[i - 1] == 0; i--)
+			;
+		if (probe - i == HOLE_MIN)
+			return i;
 	}
-	return 0;
+	for (i = n; i > 0 && b[i - 1] == 0; i--)
+		;
+	return i;
 }
 
-static int on_zeros(struct podtar *p, struct span *s, struct err *e)
+/* Zeros, with those held back before them: a hole, or its next part, or held back until it is known
+ * what follows (all: no data do in this piece).  1: they are data. */
+static int zeros_are_data(struct podtar *p, size_t n, bool all, struct err *e)
 {
-	size_t n = zero_span(s->b + s->at, s->n - s->at), end = s->at + n;
-	uint64_t run = p->run + n;
+	size_t run = p->run + n;
 
-	if (p->in_hole) {
-		s->from = s->at = end;
+	if (p->in_hole)
 		return put_hole(p, n, e);
-	}
-	if (run >= HOLE_MIN) {
-		if (give(p, s, e) < 0)
-			return -1;
-		end_chunk(p);
-		p->in_hole = true;
-		p->run = 0;
-		s->from = s->at = end;
-		return put_hole(p, run, e);
-	}
-	if (end == s->n) { /* who knows what comes */
-		if (give(p, s, e) < 0)
-			return -1;
-		p->run = run;
-		s->from = s->at = end;
+	if (run < HOLE_MIN && !all)
+		return 1;
+	p->run = run;
+	if (run < HOLE_MIN)
 		return 0;
-	}
-	if (p->run && flush_run(p, e) < 0)
-		return -1;
-	return roll_to(p, s, end, true, e);
+	end_chunk(p);
+	p->run = 0;
+	p->in_hole = true;
+	return put_hole(p, run, e);
 }
 
 static int put_data(struct podtar *p, const uint8_t *b, size_t n, struct err *e)
 {
-	struct span s = {.b = b, .n = n};
+	while (n) {
+		size_t zeros = zero_span(b, n), end;
+		int data = zeros_are_data(p, zeros, zeros == n, e);
 
-	while (s.at < n) {
-		if (b[s.at] == 0) {
-			if (on_zeros(p, &s, e) < 0)
-				return -1;
-			continue;
-		}
-		if (p->in_hole) {
-			end_chunk(p);
-			p->in_hole = false;
-		}
-		if ((p->run && flush_run(p, e) < 0) || roll_to(p, &s, n, false, e) < 0)
+		if (data < 0)
 			return -1;
+		if (!data) {
+			b += zeros;
+			n -= zeros;
+		}
+		if (!n)
+			break;
+		if (p->in_hole)
+			end_chunk(p);
+		p->in_hole = false;
+		end = next_hole(b, n);
+		if (flush_run(p, e) < 0 || roll_data(p, b, end, e) < 0)
+			return -1;
+		b += end;
+		n -= end;
 	}
-	return give(p, &s, e);
+	return 0;
 }
 
 static int end_file(struct podtar *p, struct err *e)

@@ -1,5 +1,8 @@
 /* worker/drivers/rollsum.h - where podman's zstd:chunked cuts a file: formats/zstd-chunked.md §3.2.
- */
+ *
+ * Over the last 64 bytes, the newest first: s1 = sum of (c + 31), s2 = 64 * 63 * 31 + the sum of
+ * (k + 1) * c[k].  A chunk ends after a byte that leaves the low 16 bits of s2 all ones, so sixteen
+ * bits are all that is kept. */
 #ifndef WORKER_DRIVERS_ROLLSUM_H
 #define WORKER_DRIVERS_ROLLSUM_H
 
@@ -9,57 +12,23 @@
 
 #define ROLL_WINDOW 64u
 #define ROLL_OFFSET 31u
-#define ROLL_BITS 16
 #define HOLE_MIN 1024u /* zeros in a row that are a chunk of their own */
 
 struct rollsum {
-	uint32_t s1, s2;
-	unsigned at;
-	uint8_t window[ROLL_WINDOW];
+	uint16_t s1, s2;
+	uint8_t window[ROLL_WINDOW]; /* the oldest first */
 };
 
+/* As if 64 zeros had passed. */
 #define ROLLSUM_INIT                                                                               \
 	{                                                                                          \
-		.s1 = ROLL_WINDOW * ROLL_OFFSET,                                                   \
-		.s2 = ROLL_WINDOW * (ROLL_WINDOW - 1) * ROLL_OFFSET                                \
+		.s1 = (uint16_t)(ROLL_WINDOW * ROLL_OFFSET),                                       \
+		.s2 = (uint16_t)(ROLL_WINDOW * (ROLL_WINDOW - 1) * ROLL_OFFSET)                    \
 	}
 
-/* True: a chunk ends after this byte. */
-static inline bool rollsum_byte(struct rollsum *r, uint8_t c)
-{
-	uint8_t gone = r->window[r->at];
-
-	r->s1 += (uint32_t)c - gone;
-	r->s2 += r->s1 - ROLL_WINDOW * (gone + ROLL_OFFSET);
-	r->window[r->at] = c;
-	r->at = (r->at + 1) % ROLL_WINDOW;
-	return (r->s2 & ((1u << ROLL_BITS) - 1)) == (1u << ROLL_BITS) - 1;
-}
-
-/* Bytes until a chunk ends after one (*split), or a zero comes where zeros do not count, or all n.
- * As rollsum_byte does, with its state in registers. */
-static inline size_t rollsum_span(struct rollsum *r, const uint8_t *p, size_t n, bool zeros,
-				  bool *split)
-{
-	uint32_t s1 = r->s1, s2 = r->s2;
-	unsigned at = r->at;
-	size_t i = 0;
-	bool end = false;
-
-	while (i < n && !end && (zeros || p[i])) {
-		uint8_t gone = r->window[at], c = p[i++];
-
-		s1 += (uint32_t)c - gone;
-		s2 += s1 - ROLL_WINDOW * (gone + ROLL_OFFSET);
-		r->window[at] = c;
-		at = (at + 1) % ROLL_WINDOW;
-		end = (s2 & ((1u << ROLL_BITS) - 1)) == (1u << ROLL_BITS) - 1;
-	}
-	r->s1 = s1;
-	r->s2 = s2;
-	r->at = at;
-	*split = end;
-	return i;
-}
+/* Bytes until a chunk ends after one (*split), or all n. */
+size_t rollsum_span(struct rollsum *r, const uint8_t *p, size_t n, bool *split);
+/* n zeros that end no chunk. */
+void rollsum_zeros(struct rollsum *r, uint64_t n);
 
 #endif
