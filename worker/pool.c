@@ -65,10 +65,9 @@ static void batch_free(struct batch *b)
 static struct batch *batch_new(const struct pool *p, struct err *e)
 {
 	size_t in_n = (p->opts.buffer_bytes + 4095) & ~(size_t)4095, n = in_n + p->out_cap;
-	/* Populated now, so that a task that gets its buffers keeps them, and its peak shows at
-	 * once. */
-	void *map = mmap(NULL, n, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	/* Counted by RLIMIT_AS now, so that a task that gets its buffers keeps them; in memory as
+	 * far as they are used: output is mostly a third of its input. */
+	void *map = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct batch *b;
 
 	if (map == MAP_FAILED) {
@@ -200,6 +199,13 @@ static int start_threads(struct pool *p, struct err *e)
 	return rc == 0 ? 0 : err_errno(e, rc, "cannot start a compressor thread");
 }
 
+/* With each writer's own: one for each thread, one that is being filled, and for every two threads
+ * one that waits, as a piece that takes long keeps those behind it from being written. */
+uint32_t pool_shared(uint32_t threads)
+{
+	return threads < SHARED_MAX * 2 / 3 ? (3 * threads + 1) / 2 : SHARED_MAX;
+}
+
 int pool_open(struct pool **to, const struct pool_opts *o, struct err *e)
 {
 	scoped(pool_freep) struct pool *p = mem_zalloc(sizeof(*p));
@@ -207,7 +213,7 @@ int pool_open(struct pool **to, const struct pool_opts *o, struct err *e)
 	assert(o->threads > 0 && o->buffer_bytes > 0 && o->shared < BATCHES_MAX);
 	p->opts = *o;
 	if (!p->opts.shared)
-		p->opts.shared = 2 * o->threads < SHARED_MAX ? 2 * o->threads : SHARED_MAX;
+		p->opts.shared = pool_shared(o->threads);
 	p->out_cap = output_bytes(o->buffer_bytes);
 	p->last = &p->first;
 	pthread_mutex_init(&p->lock, NULL);

@@ -22,13 +22,14 @@ struct pool;
 struct pool_opts {
 	uint32_t threads;    /* 1.. */
 	size_t buffer_bytes; /* input of one batch: max(4 MiB, the largest chunk) */
-	uint32_t shared;     /* buffers beside those owned; 0: 2 * threads, at most 16 */
+	uint32_t shared;     /* buffers beside those owned; 0: pool_shared */
 	bool verify;	     /* converter.verify: full */
 };
 int pool_open(struct pool **p, const struct pool_opts *o,
-	      struct err *e); /* buffers are populated here */
+	      struct err *e); /* the shared buffers are mapped here */
 void pool_freep(struct pool **p);
 size_t pool_buffer_bytes(const struct pool *p);
+uint32_t pool_shared(uint32_t threads); /* 3 for every 2, at most 16 */
 bool pool_verifies(const struct pool *p);
 /* cgroup cpu.max and affinity, never the host's count; at least 1. */
 uint32_t pool_cpus(void);

@@ -19,6 +19,10 @@
 #define OUT_BYTES (64u << 10)
 #define GZIP_LEVEL 6
 #define ZSTD_DEFAULT 3
+/* 128 KiB: what a table of contents repeats is near (it gets no smaller with the level's 2 MiB), and
+ * neither side keeps more. */
+#define ZSTD_WINDOW_LOG 17
+#define ZSTD_TABLE_LOG 15
 
 struct member {
 	enum encoding encoding;
@@ -102,6 +106,9 @@ static int open_zstd(struct member *m, const struct encode_as *as, struct err *e
 		return err_set(e, ERR_SYSTEM, "cannot start a zstd frame: no memory");
 	ZSTD_CCtx_setParameter(m->zstd, ZSTD_c_compressionLevel,
 			       as->level ? as->level : ZSTD_DEFAULT);
+	ZSTD_CCtx_setParameter(m->zstd, ZSTD_c_windowLog, ZSTD_WINDOW_LOG);
+	ZSTD_CCtx_setParameter(m->zstd, ZSTD_c_hashLog, ZSTD_TABLE_LOG);
+	ZSTD_CCtx_setParameter(m->zstd, ZSTD_c_chainLog, ZSTD_TABLE_LOG);
 	ZSTD_CCtx_setParameter(m->zstd, ZSTD_c_checksumFlag, 1); /* what reading back relies on */
 	return 0;
 }

@@ -55,8 +55,7 @@ static int open_pool(struct conv *c, struct err *e)
 	}
 	if (layers > c->n_items)
 		layers = c->n_items;
-	base = (uint64_t)o.buffer_bytes *
-	       (layers * targets + (2 * o.threads > 16 ? 16 : 2 * o.threads));
+	base = (uint64_t)o.buffer_bytes * (layers * targets + pool_shared(o.threads));
 	for (size_t i = 0; i < c->n_columns; i++)
 		if (c->column[i].active && c->column[i].backend)
 			base += layers * backend_held_bytes(c->column[i].backend);
