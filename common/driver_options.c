@@ -75,7 +75,7 @@ static const struct option zstdchunked_options[] = {
 	{"compression_level", NULL, OPT_INT, AT(zstdchunked.compression_level), "0", IN_OUTPUT, 0,
 	 19, NULL,
 	 "zstd's level, 1 to 19; 0 is fast, with an output about as large as what the dialect's "
-	 "own tools make: near 2 for containerd, 4 for podman and both.",
+	 "own tools make: near 2 for containerd, 5 for podman and both.",
 	 NULL},
 	{"dialect", NULL, OPT_DIALECT, 0, "containerd", IN_OUTPUT, 0, 0, dialect_words,
 	 "Who reads it lazily: containerd's stargz-snapshotter, or podman and CRI-O.  Two targets "

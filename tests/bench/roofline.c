@@ -2,11 +2,12 @@
  * everything in memory: unpack the layer, hash what must be hashed, compress the chunks.  What a
  * conversion takes beyond the sum is ours to answer for.
  *
- *   roofline [-f gzip|zstd] [-d] [-l LEVEL] [-H HASHLOG] [-c CHUNK] [-p PASS,PASS...] [-x
+ *   roofline [-f gzip|zstd] [-d] [-l LEVEL] [-s fast|chains] [-c CHUNK] [-P] [-p PASS,PASS...] [-x
  * PASS,PASS...] [-r TIMES] LAYER
  *
- * -d: files' data alone are compressed (Nydus); -p: only these passes; -x: all but these; -r: the
- * best of so many runs of each.  Without -p: all of the passes that the formats share. */
+ * -s: how zstd looks for matches; -P: cut as podman's dialect does; -d: files' data alone are
+ * compressed (Nydus); -p: only these passes; -x: all but these; -r: the best of so many runs of
+ * each.  Without -p: all of the passes that the formats share. */
 #include <fcntl.h>
 #include <getopt.h>
 #include <stdbool.h>
@@ -45,7 +46,7 @@ struct bench {
 	uint8_t *piece; /* one packed segment */
 	size_t piece_cap;
 	size_t bytes; /* that the pass went through */
-	bool data_only;
+	bool data_only, podman;
 };
 
 static double cpu(void)
@@ -118,6 +119,79 @@ static void cut(struct bench *b, size_t chunk)
 			last->data += data ? n : 0;
 			at += n;
 			left -= n;
+		}
+	}
+	if (r < 0)
+		die(&e, "tar");
+	tar_closep(&t);
+}
+
+static struct segment *new_segment(struct bench *b, size_t at)
+{
+	mem_grow(b->segments, b->n, b->cap);
+	b->segments[b->n] = (struct segment){.at = at};
+	return &b->segments[b->n++];
+}
+
+static size_t zeros_at(const uint8_t *p, size_t n)
+{
+	size_t i = 0;
+
+	while (i < n && p[i] == 0)
+		i++;
+	return i;
+}
+
+/* The chunks of a file: formats/zstd-chunked.md §3.2. */
+static void cut_file(struct bench *b, size_t at, size_t n)
+{
+	const uint8_t *p = (const uint8_t *)b->tar.data + at;
+	struct rollsum r = ROLLSUM_INIT;
+	struct segment *open = NULL;
+
+	for (size_t i = 0, part; i < n; i += part) {
+		size_t zeros = zeros_at(p + i, n - i);
+		bool split = false;
+
+		if (zeros >= HOLE_MIN) {
+			open = new_segment(b, at + i);
+			rollsum_zeros(&r, zeros);
+			part = zeros;
+			split = true;
+		} else {
+			if (!open)
+				open = new_segment(b, at + i);
+			for (part = zeros; i + part < n && p[i + part]; part++)
+				;
+			part = rollsum_span(&r, p + i, part, &split);
+		}
+		open->n += part;
+		open->data += part;
+		open = split ? NULL : open;
+	}
+}
+
+/* As podman's dialect: each file's chunks, and what is between two files' data. */
+static void cut_for_podman(struct bench *b)
+{
+	struct source *s = source_from_memory(b->tar.data, b->tar.len);
+	struct tar_reader *t = NULL;
+	struct segment *headers = NULL;
+	struct tar_piece p;
+	struct err e = {0};
+	int r;
+
+	if (tar_open(&t, &s, NULL, &e) < 0)
+		die(&e, "tar");
+	while ((r = tar_next(t, &p, &e)) > 0) {
+		if (p.kind == TAR_DATA) {
+			if (p.file_pos == 0)
+				cut_file(b, p.tar_pos, p.entry->size);
+			headers = NULL;
+		} else if (p.raw) {
+			if (!headers)
+				headers = new_segment(b, p.tar_pos);
+			headers->n += p.len;
 		}
 	}
 	if (r < 0)
@@ -276,7 +350,10 @@ static void prepare(struct bench *b, size_t chunk)
 	size_t largest = 0;
 
 	inflate_to(b, &b->tar, false);
-	cut(b, chunk);
+	if (b->podman)
+		cut_for_podman(b);
+	else
+		cut(b, chunk);
 	for (size_t i = 0; i < b->n; i++)
 		largest = b->segments[i].n > largest ? b->segments[i].n : largest;
 	b->encoder = encoder_new();
@@ -313,10 +390,11 @@ static void report(struct bench *b, const bool on[PASSES], int times)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: roofline [-f gzip|zstd] [-d] [-l LEVEL] [-H HASHLOG] [-c CHUNK] "
-			"[-p PASS,...] [-x "
-			"PASS,...] [-r TIMES] "
-			"LAYER\npasses:");
+	fprintf(stderr,
+		"usage: roofline [-f gzip|zstd] [-d] [-l LEVEL] [-s fast|chains] [-c CHUNK] [-P] "
+		"[-p PASS,...] [-x "
+		"PASS,...] [-r TIMES] "
+		"LAYER\npasses:");
 	for (size_t i = 0; i < PASSES; i++)
 		fprintf(stderr, " %s", passes[i].name);
 	fputc('\n', stderr);
@@ -337,7 +415,7 @@ int main(int argc, char **argv)
 
 	for (size_t i = 0; i < PASSES; i++)
 		on[i] = !passes[i].asked;
-	while ((c = getopt(argc, argv, "f:dl:H:c:p:x:r:")) != -1) {
+	while ((c = getopt(argc, argv, "f:dl:s:Pc:p:x:r:")) != -1) {
 		switch (c) {
 		case 'f':
 			if (strcmp(optarg, "gzip") != 0 && strcmp(optarg, "zstd") != 0)
@@ -350,8 +428,11 @@ int main(int argc, char **argv)
 		case 'l':
 			b.as.level = atoi(optarg);
 			break;
-		case 'H':
-			b.as.hash_log = atoi(optarg);
+		case 's':
+			b.as.search = strcmp(optarg, "fast") == 0 ? SEARCH_FAST : SEARCH_CHAINS;
+			break;
+		case 'P':
+			b.podman = true;
 			break;
 		case 'c':
 			chunk = strtoul(optarg, NULL, 10);

@@ -10,10 +10,18 @@
 #include "worker/codec/encode.h"
 
 static const struct encode_as ways[] = {
-	{ENCODE_RAW, 0, 0, 0},	{ENCODE_GZIP, 0, 0, 0},	 {ENCODE_GZIP, 1, 0, 0},
-	{ENCODE_GZIP, 9, 0, 0}, {ENCODE_GZIP, 12, 0, 0}, {ENCODE_ZSTD, 0, 0, 0},
-	{ENCODE_ZSTD, 0, 1, 0}, {ENCODE_ZSTD, 10, 1, 0}, {ENCODE_ZSTD, 19, 0, 0},
-	{ENCODE_LZ4, 0, 0, 0},	{ENCODE_ZSTD, 2, 1, 17},
+	{ENCODE_RAW, 0, 0, 0},
+	{ENCODE_GZIP, 0, 0, 0},
+	{ENCODE_GZIP, 1, 0, 0},
+	{ENCODE_GZIP, 9, 0, 0},
+	{ENCODE_GZIP, 12, 0, 0},
+	{ENCODE_ZSTD, 0, 0, 0},
+	{ENCODE_ZSTD, 0, 1, 0},
+	{ENCODE_ZSTD, 10, 1, 0},
+	{ENCODE_ZSTD, 19, 0, 0},
+	{ENCODE_LZ4, 0, 0, 0},
+	{ENCODE_ZSTD, 2, 1, SEARCH_FAST},
+	{ENCODE_ZSTD, 5, 1, SEARCH_CHAINS},
 };
 #define WAYS (sizeof(ways) / sizeof(ways[0]))
 

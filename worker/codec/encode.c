@@ -72,8 +72,8 @@ int encode(struct encoder *x, const struct encode_as *as, const void *in, size_t
 	case ENCODE_ZSTD:
 		if (!x->zstd)
 			x->zstd = zstd_new();
-		return zstd_pack(x->zstd, level ? level : ZSTD_LEVEL, as->hash_log,
-				 as->checksum != 0, in, n, out, cap, out_n, e);
+		return zstd_pack(x->zstd, level ? level : ZSTD_LEVEL, as->search, as->checksum != 0,
+				 in, n, out, cap, out_n, e);
 	case ENCODE_LZ4:
 		if (!x->lz4)
 			x->lz4 = mem_alloc(lz4_state_bytes());

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "worker/codec/zstd.h"
+
 struct err;
 
 /* The fastest whose eStargz is no larger than Go's level 9 makes it: 360 MB of files from Debian
@@ -22,7 +24,7 @@ struct encode_as {
 	enum encoding encoding;
 	int level; /* libdeflate 1..12, zstd 1..19; 0: DEFLATE_LEVEL, ZSTD_LEVEL */
 	int checksum;
-	int hash_log; /* zstd: of its table, 6..27; 0: the level's own */
+	enum zstd_search search;
 };
 
 struct encoder; /* scratch state of one thread */

@@ -19,8 +19,8 @@
 #define OUT_BYTES (64u << 10)
 #define GZIP_LEVEL 6
 #define ZSTD_DEFAULT 3
-/* 128 KiB: what a table of contents repeats is near (it gets no smaller with the level's 2 MiB), and
- * neither side keeps more. */
+/* 128 KiB: what a table of contents repeats is near (it gets no smaller with the level's 2 MiB),
+ * and neither side keeps more. */
 #define ZSTD_WINDOW_LOG 17
 #define ZSTD_TABLE_LOG 15
 

@@ -11,12 +11,15 @@ struct err;
 struct source;
 struct zstd; /* contexts of one thread */
 
+/* How zstd looks for matches: as its level says, or in a way that no level has (codec/zstd.c). */
+enum zstd_search { SEARCH_BY_LEVEL, SEARCH_FAST, SEARCH_CHAINS };
+
 struct zstd *zstd_new(void);
 void zstd_freep(struct zstd **z);
 size_t zstd_bound(size_t n);
-/* One frame with its content size.  hash_log: 6 to 27, or 0 for the level's own. */
-int zstd_pack(struct zstd *z, int level, int hash_log, bool checksum, const void *in, size_t n,
-	      void *out, size_t cap, size_t *out_n, struct err *e);
+/* One frame with its content size.  What `search` does not say is as the level has it. */
+int zstd_pack(struct zstd *z, int level, enum zstd_search search, bool checksum, const void *in,
+	      size_t n, void *out, size_t cap, size_t *out_n, struct err *e);
 int zstd_unpack(struct zstd *z, const void *in, size_t n, void *out, size_t cap, size_t *out_n,
 		struct err *e);
 const char *zstd_version(void);
