@@ -654,6 +654,33 @@ static void footers_go_both_ways(void **state)
 		}
 }
 
+/* A blob of a TiB: zeros, and a footer. */
+static int read_large(struct blob_at *b, uint64_t offset, void *to, size_t n, struct err *e)
+{
+	uint8_t tail[ZSTD_SKIPPABLE + ZSTD_FOOTER_PODMAN];
+	struct zstd_footer f = {.toc = {100, (uint64_t)1 << 33, 99}};
+	size_t len = ZSTD_SKIPPABLE + footer_zstd(tail + ZSTD_SKIPPABLE, &f, false);
+
+	footer_skippable(tail, (uint32_t)(len - ZSTD_SKIPPABLE));
+	memset(to, 0, n);
+	if (offset + n == b->size && n >= len)
+		memcpy((char *)to + n - len, tail, len);
+	return 0;
+}
+
+static void a_table_of_more_than_a_frame_is_refused_with_words(void **state)
+{
+	struct blob_at at = {.read = read_large, .size = (uint64_t)1 << 40};
+	struct descriptor d;
+	struct err e = {0};
+
+	descriptor_init(&d);
+	annotations_set(&d.annotations, CONTAINERD_CHECKSUM, "sha256:0");
+	assert_int_equal(zstdcheck(&at, &d, NULL, NULL, &e), -1);
+	assert_text_has(e.text, "8589934592 bytes, more than a frame can");
+	descriptor_fini(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -668,6 +695,7 @@ int main(void)
 		T(one_blob_for_both_with_two_faces),
 		T(the_check_refuses_what_is_not_the_same),
 		T(footers_go_both_ways),
+		T(a_table_of_more_than_a_frame_is_refused_with_words),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

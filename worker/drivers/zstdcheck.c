@@ -94,8 +94,10 @@ static int want_skippable(struct zstdcheck *c, const struct span *s, const char 
 {
 	uint8_t is[ZSTD_SKIPPABLE], should[ZSTD_SKIPPABLE];
 
-	if (s->n > UINT32_MAX ||
-	    c->blob->read(c->blob, s->at - ZSTD_SKIPPABLE, is, sizeof(is), e) < 0)
+	if (s->n > UINT32_MAX)
+		return err_set(e, ERR_CORRUPT,
+			       "the %s has %" PRIu64 " bytes, more than a frame can", what, s->n);
+	if (c->blob->read(c->blob, s->at - ZSTD_SKIPPABLE, is, sizeof(is), e) < 0)
 		return -1;
 	footer_skippable(should, (uint32_t)s->n);
 	return memcmp(is, should, sizeof(is))
