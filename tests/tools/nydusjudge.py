@@ -1,6 +1,6 @@
 """Judges a converted Nydus image in a registry: pulls bootstrap and blobs, makes the flat devices, has the kernel's EROFS mount
 them and fsck.erofs extract them, and compares with an overlay of the source's layers (treecmp.py).  None of our code reads."""
-import io, os, shutil, stat, tarfile
+import io, os, shutil, stat, struct, tarfile
 
 from lab import *
 from nydusread import *
@@ -99,5 +99,7 @@ def judge(host, repo, source, platform, m, tmp):
                 seen[0] = same_trees(mnt, out, problems)
 
         return problems, kernel_mount(tmp, boot, devices, look, problems), seen[0]
+    except (AssertionError, KeyError, ValueError, struct.error) as e:
+        return problems + [f'cannot be read: {type(e).__name__} {e}'], '', 0
     finally:
         shutil.rmtree(tmp, ignore_errors=True)

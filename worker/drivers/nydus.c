@@ -36,8 +36,8 @@ struct drv_image {
 	const struct manifest *src;
 	struct blob_store *blobs;
 	pthread_mutex_t lock;
-	struct rafs_layer *layer; /* by position; fs NULL: not there yet */
-	size_t n;
+	struct rafs_layer *layer;      /* by position; fs NULL: not there yet */
+	size_t n, room;		       /* layers of the source; of `layer` */
 	const struct nydus_dict *dict; /* or NULL */
 };
 
@@ -149,15 +149,16 @@ static int image_open(struct drv_image **to, const struct target *t, const struc
 	im->blobs = blobs;
 	im->dict = dict;
 	pthread_mutex_init(&im->lock, NULL);
-	im->n = src->n_layers ? src->n_layers : 1; /* `layer pack` has no manifest */
-	im->layer = mem_array(im->n, sizeof(im->layer[0]));
+	im->n = src->n_layers;
+	im->room = im->n ? im->n : 1; /* `layer pack` has no manifest */
+	im->layer = mem_array(im->room, sizeof(im->layer[0]));
 	*to = im;
 	return 0;
 }
 
 static void image_close(struct drv_image *im)
 {
-	for (size_t i = 0; i < im->n; i++)
+	for (size_t i = 0; i < im->room; i++)
 		rafs_layer_fini(&im->layer[i]);
 	free(im->layer);
 	pthread_mutex_destroy(&im->lock);
@@ -330,6 +331,17 @@ static int layer_cached(struct drv_image *im, const struct layer_in *in,
 
 /* ---- the merged bootstrap and its layer */
 
+/* An image of no layers: an empty root. */
+static struct rafs *tree_of_none(const struct nydus_options *o)
+{
+	const struct rafs_pack_opts po = pack_opts(o);
+
+	if (o->oci_ref)
+		return rafs_new(po.chunk_size, V6_GZIP, V6_DIGEST_SHA256);
+	return rafs_new(po.chunk_size, po.compressor,
+			po.sha256 ? V6_DIGEST_SHA256 : V6_DIGEST_BLAKE3);
+}
+
 static int merge_layers(struct drv_image *im, const struct descriptor *done, size_t n,
 			struct rafs **to, struct err *e)
 {
@@ -350,7 +362,7 @@ static int merge_layers(struct drv_image *im, const struct descriptor *done, siz
 		if (rafs_merge(fs, &l->fs, e) < 0)
 			return err_wrap(e, "layer %zu", i + 1);
 	}
-	*to = take_ptr(fs);
+	*to = fs ? take_ptr(fs) : tree_of_none(options(im));
 	return 0;
 }
 
