@@ -13,6 +13,7 @@
 #include "common/str.h"
 
 #define NONE UINT32_MAX
+#define LINKS_FOLLOWED 40
 
 struct node { /* an inode: what all its names share */
 	char type;
@@ -135,6 +136,43 @@ static char *clean(const char *name)
 	return s;
 }
 
+/* Where the first n bytes of path lead if they are a symbolic link, or NULL. */
+static const char *link_at(const struct listing *l, char *path, size_t n)
+{
+	char then = path[n];
+	const struct name *found;
+
+	path[n] = '\0';
+	found = find(l, path);
+	path[n] = then;
+	return found && found->node != NONE ? l->node[found->node].link : NULL;
+}
+
+/* A symbolic link on the way is followed, as it is by who unpacks the layer.  Takes path. */
+static char *through_links(const struct listing *l, char *path)
+{
+	size_t at = 0, end;
+	int links = 0;
+
+	while (path[end = at + strcspn(path + at, "/")] && links < LINKS_FOLLOWED) {
+		const char *to = link_at(l, path, end);
+		size_t from =
+			at; /* of the link's own name: before it is the directory that holds it */
+		char *whole;
+
+		at = end + 1;
+		if (!to)
+			continue;
+		whole = mem_printf("%.*s/%s%s", to[0] == '/' ? 0 : (int)from, path, to, path + end);
+		free(path);
+		path = clean(whole);
+		free(whole);
+		at = 0;
+		links++;
+	}
+	return path;
+}
+
 /* ---- entries */
 static int by_name(const void *a, const void *b)
 {
@@ -210,7 +248,7 @@ static bool added_by_formats(const char *path)
 
 static void header(struct listing *l, const struct tar_entry *t)
 {
-	scoped_free char *path = clean(t->name);
+	scoped_free char *path = through_links(l, clean(t->name));
 	struct name *n;
 
 	if (t->type == 'g' || added_by_formats(path))
@@ -219,7 +257,7 @@ static void header(struct listing *l, const struct tar_entry *t)
 	free(n->pending);
 	n->pending = NULL;
 	if (t->type == '1') {
-		scoped_free char *to = clean(t->link);
+		scoped_free char *to = through_links(l, clean(t->link));
 		const struct name *target = find(l, to);
 
 		if (target && target->node != NONE)

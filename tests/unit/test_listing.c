@@ -106,6 +106,28 @@ static void a_link_may_stand_before_its_target(void **state)
 	assert_int_equal(compare(&a, &b, &s), 0);
 }
 
+static void a_path_through_a_link_is_the_path_it_leads_to(void **state)
+{
+	struct listing *a = listing_new(), *b = listing_new();
+	struct said s;
+
+	entry(a, "lib", '2', "usr/lib", NULL);
+	entry(a, "usr/lib/up", '2', "..", NULL);
+	entry(a, "lib/f", '0', NULL, "x");
+	entry(a, "lib/up/g", '0', NULL, "y");
+	entry(a, "h", '1', "lib/f", NULL);
+	entry(a, "round", '2', "round", NULL);
+	entry(a, "round/x", '0', NULL, "z"); /* nowhere: as it stands there */
+	entry(b, "usr/g", '0', NULL, "y");
+	entry(b, "usr/lib/f", '0', NULL, "x");
+	entry(b, "h", '1', "usr/lib/f", NULL);
+	entry(b, "usr/lib/up", '2', "..", NULL);
+	entry(b, "lib", '2', "usr/lib", NULL);
+	entry(b, "round", '2', "round", NULL);
+	assert_int_equal(compare(&a, &b, &s), 1);
+	assert_string_equal(s.text, "round/x: it is missing\n");
+}
+
 static void each_difference_is_told(void **state)
 {
 	struct listing *a = listing_new(), *b = listing_new();
@@ -168,6 +190,7 @@ int main(void)
 		T(the_same_in_another_order_and_spelling_is_equal),
 		T(a_link_to_a_file_that_was_replaced_keeps_the_old_bytes),
 		T(a_link_may_stand_before_its_target),
+		T(a_path_through_a_link_is_the_path_it_leads_to),
 		T(each_difference_is_told),
 		T(a_directory_that_only_stands_for_a_path_may_be_missing),
 		T(a_hole_is_zeros),

@@ -238,12 +238,43 @@ static void a_later_entry_takes_the_place_of_an_earlier_one(void **state)
 	assert_null(rafs_lookup(fs, "d/f"));
 	add(fs, (struct tar_entry){.type = '1', .name = "d", .link = "d"}, &e); /* itself */
 	assert_true(S_ISLNK(rafs_lookup(fs, "d")->inode->mode));
+	add(fs, (struct tar_entry){.type = '0', .name = "d"}, &e);
 	add(fs, (struct tar_entry){.type = '0', .name = "d/g"},
 	    &e); /* below what is no directory */
 	assert_non_null(rafs_lookup(fs, "d/g"));
 	add(fs, (struct tar_entry){.type = '0', .name = "stargz.index.json"}, &e);
 	add(fs, (struct tar_entry){.type = '0', .name = ".prefetch.landmark"}, &e);
 	assert_int_equal(fs->nodes, 3);
+	rafs_freep(&fs);
+}
+
+/* As for who unpacks it: the link is followed, and stays. */
+static void a_path_through_a_link_of_its_own_layer_leads_where_the_link_leads(void **state)
+{
+	struct rafs *fs = rafs_new(0x100000, V6_ZSTD, V6_DIGEST_BLAKE3);
+	struct err e = {0};
+
+	add(fs, (struct tar_entry){.type = '5', .name = "usr/lib", .mode = 0711}, &e);
+	add(fs, (struct tar_entry){.type = '2', .name = "lib", .link = "usr/lib"}, &e);
+	add(fs, (struct tar_entry){.type = '2', .name = "usr/up", .link = "../lib/"}, &e);
+	add(fs, (struct tar_entry){.type = '2', .name = "abs", .link = "/usr/new"}, &e);
+	assert_int_equal(add(fs, (struct tar_entry){.type = '0', .name = "lib/a"}, &e), 0);
+	assert_int_equal(add(fs, (struct tar_entry){.type = '0', .name = "usr/up/sub/b"}, &e), 0);
+	assert_int_equal(add(fs, (struct tar_entry){.type = '0', .name = "abs/c"}, &e), 0);
+	assert_true(S_ISLNK(rafs_lookup(fs, "lib")->inode->mode));
+	assert_non_null(rafs_lookup(fs, "usr/lib/a"));
+	assert_non_null(rafs_lookup(fs, "usr/lib/sub/b"));
+	assert_non_null(rafs_lookup(fs, "usr/new/c")); /* which may be there in a layer below */
+	assert_true(rafs_lookup(fs, "usr/new")->implied);
+	assert_int_equal(rafs_lookup(fs, "usr/lib")->inode->mode & 07777, 0711);
+	assert_ptr_equal(rafs_lookup_through(fs, "usr/up/a"), rafs_lookup(fs, "usr/lib/a"));
+	assert_int_equal(
+		add(fs, (struct tar_entry){.type = '1', .name = "h", .link = "usr/up/a"}, &e), 0);
+	assert_ptr_equal(rafs_lookup(fs, "h")->inode, rafs_lookup(fs, "usr/lib/a")->inode);
+	add(fs, (struct tar_entry){.type = '2', .name = "round", .link = "round"}, &e);
+	assert_int_equal(add(fs, (struct tar_entry){.type = '0', .name = "round/x"}, &e), -1);
+	assert_text_has(e.text, "\"round/x\": it lies behind symbolic links in a circle");
+	assert_null(rafs_lookup_through(fs, "round/x"));
 	rafs_freep(&fs);
 }
 
@@ -261,6 +292,7 @@ int main(void)
 		T(a_frame_around_more_than_8_gib_has_its_size_in_binary),
 		T(what_erofs_cannot_hold_is_refused_with_its_name),
 		T(a_deep_tree_needs_no_deep_stack),
+		T(a_path_through_a_link_of_its_own_layer_leads_where_the_link_leads),
 		T(a_later_entry_takes_the_place_of_an_earlier_one),
 	};
 

@@ -51,7 +51,7 @@ static int resolve(struct merge *m, struct rafs_node *node, struct err *e)
 		return err_set(e, ERR_CORRUPT, "hard link to a path of %zu bytes", n);
 	memcpy(text, path, n);
 	text[n] = '\0';
-	to = rafs_lookup(m->fs, text);
+	to = rafs_lookup_through(m->fs, text);
 	if (!to || rafs_is_dir(to))
 		return err_set(
 			e, ERR_INVALID,

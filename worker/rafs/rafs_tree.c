@@ -3,6 +3,7 @@
 #include "worker/rafs/rafs_tree.h"
 
 #include <search.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/err.h"
@@ -12,6 +13,7 @@
 
 #define PATH_BYTES 4096u
 #define LARGE 65536u /* nodes */
+#define LINKS_FOLLOWED 40
 
 static int by_name(const void *pa, const void *pb)
 {
@@ -540,6 +542,46 @@ static struct rafs_inode *inode_of(const struct rafs *fs, const struct tar_entry
 	return take_ptr(inode);
 }
 
+/* path, of which the n bytes at `at` are the symbolic link `link`: what it leads to instead. */
+static int go_through(char path[PATH_BYTES], const char *at, size_t n, const struct rafs_node *link,
+		      struct err *e)
+{
+	const char *to = link->inode->link;
+	char whole[2 * PATH_BYTES + RAFS_LINK_MAX];
+
+	snprintf(whole, sizeof(whole), "%.*s/%s/%s", to[0] == '/' ? 0 : (int)(at - path), path, to,
+		 at + n);
+	if (tar_clean_name(whole, path, PATH_BYTES) >= PATH_BYTES)
+		return err_set(e, ERR_UNSUPPORTED, "a path of more than %u bytes", PATH_BYTES - 1);
+	return 0;
+}
+
+/* What lies at path, links on the way to it followed; or NULL. */
+struct rafs_node *rafs_lookup_through(const struct rafs *fs, const char *clean)
+{
+	char whole[PATH_BYTES];
+	struct rafs_node *node = fs->root;
+	const char *path = whole;
+	int links = 0;
+	size_t n;
+
+	if (strlen(clean) >= sizeof(whole))
+		return NULL;
+	strcpy(whole, clean);
+	while (node && (n = component(&path))) {
+		node = rafs_is_dir(node) ? rafs_child(node, path, n) : NULL;
+		if (node && path[n] && S_ISLNK(node->inode->mode)) {
+			if (++links > LINKS_FOLLOWED || go_through(whole, path, n, node, NULL) < 0)
+				return NULL;
+			path = whole;
+			node = fs->root;
+			continue;
+		}
+		path += n;
+	}
+	return node;
+}
+
 /* The target's inode, counted, or a file that stands for it until the merge. */
 static struct rafs_inode *linked(const struct rafs *fs, const struct tar_entry *t, struct err *e)
 {
@@ -552,7 +594,7 @@ static struct rafs_inode *linked(const struct rafs *fs, const struct tar_entry *
 		err_set(e, ERR_UNSUPPORTED, "hard link to a path of %zu bytes", n);
 		return NULL;
 	}
-	to = rafs_lookup(fs, path);
+	to = rafs_lookup_through(fs, path);
 	if (to && rafs_is_dir(to)) {
 		err_set(e, ERR_INVALID, "hard link to a directory");
 		return NULL;
@@ -576,11 +618,13 @@ static struct rafs_inode *linked(const struct rafs *fs, const struct tar_entry *
 }
 
 /* The directory that holds the last component, made where it is missing; *last is that component.
- */
-static struct rafs_node *parents(struct rafs *fs, const char *path, const char **last,
+ * A link of this layer on the way is followed, as it is by who unpacks the layer: path changes. */
+static struct rafs_node *parents(struct rafs *fs, char whole[PATH_BYTES], const char **last,
 				 struct err *e)
 {
 	struct rafs_node *dir = fs->root;
+	const char *path = whole;
+	int links = 0;
 	size_t n;
 
 	while ((n = component(&path))) {
@@ -598,6 +642,17 @@ static struct rafs_node *parents(struct rafs *fs, const char *path, const char *
 			if (!next)
 				return NULL;
 			next->implied = true;
+		} else if (S_ISLNK(next->inode->mode)) {
+			if (++links > LINKS_FOLLOWED) {
+				err_set(e, ERR_INVALID,
+					"it lies behind symbolic links in a circle");
+				return NULL;
+			}
+			if (go_through(whole, path, n, next, e) < 0)
+				return NULL;
+			path = whole;
+			dir = fs->root;
+			continue;
 		} else if (!rafs_is_dir(next)) {
 			rafs_set_inode(next, rafs_inode_new(S_IFDIR | 0755));
 			next->implied = true;
@@ -609,7 +664,7 @@ static struct rafs_node *parents(struct rafs *fs, const char *path, const char *
 	return dir;
 }
 
-static int place(struct rafs *fs, const char *path, struct rafs_inode **inode, struct err *e)
+static int place(struct rafs *fs, char path[PATH_BYTES], struct rafs_inode **inode, struct err *e)
 {
 	bool is_dir = S_ISDIR((*inode)->mode);
 	struct rafs_node *dir, *node;

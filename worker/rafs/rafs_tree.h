@@ -129,6 +129,8 @@ void rafs_set_inode(struct rafs_node *node,
 		    struct rafs_inode *inode); /* takes inode, drops the node's */
 void rafs_inode_put(struct rafs_inode *i);
 struct rafs_node *rafs_lookup(const struct rafs *fs, const char *clean); /* "" is the root */
+/* The same, but symbolic links on the way (not the last) are followed. */
+struct rafs_node *rafs_lookup_through(const struct rafs *fs, const char *clean);
 /* Children sorted by name, into `to` of n_children. */
 void rafs_children(const struct rafs_node *dir, struct rafs_node **to);
 /* Value of an attribute by its on-disk index and name without prefix. */
