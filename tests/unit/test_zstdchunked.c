@@ -497,6 +497,20 @@ static void headers_that_say_more_than_an_entry_stay_plain(void **state)
 	}
 }
 
+static void a_tar_of_no_bytes_is_zstd_from_its_first_byte(void **state)
+{
+	for (int dialect = DIALECT_CONTAINERD; dialect <= DIALECT_BOTH; dialect++) {
+		struct target t = a_target((enum zstd_dialect)dialect);
+		scoped(buf_fini) struct buf tar = BUF_INIT(1);
+		struct packed x;
+
+		pack_and_check(&t, &tar, &x);
+		assert_memory_equal(x.blob.data, "\x28\xb5\x2f\xfd", 4);
+		packed_fini(&x);
+		target_fini(&t);
+	}
+}
+
 static void some_layer(struct buf *tar)
 {
 	char name[64], *data = some_data(2 * M4);
@@ -690,6 +704,7 @@ int main(void)
 		T(holes_are_chunks_of_their_own),
 		T(chunks_of_any_file_are_those_of_the_sheet),
 		T(headers_that_say_more_than_an_entry_stay_plain),
+		T(a_tar_of_no_bytes_is_zstd_from_its_first_byte),
 		T(what_podman_would_refuse_stays_plain),
 		T(same_bytes_with_1_2_and_7_compressors),
 		T(one_blob_for_both_with_two_faces),

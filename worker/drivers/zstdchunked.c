@@ -372,7 +372,8 @@ static int write_split(struct drv_layer *l, struct span *s, struct err *e)
 	return out_literal(l->out, frame->data, frame->len, e);
 }
 
-/* A blob of no bytes would be no zstd at all. */
+/* A blob of no bytes would be no zstd at all; one that starts with a table is none to containers'
+ * libraries, which look for a frame's magic. */
 static int empty_frame(struct out *out, struct err *e)
 {
 	static const uint8_t frame[] = {0x28, 0xb5, 0x2f, 0xfd, 0x20, 0, 1, 0, 0};
@@ -397,11 +398,13 @@ static int end_verbatim(struct drv_layer *l, struct layer_result *r, struct err 
 		r->diff_id = *l->diff_id;
 	else
 		hasher_peek(l->diff, &r->diff_id);
+	if (!r->unpacked && empty_frame(l->out, e) < 0)
+		return -1;
 	if (both && toc_empty(t)) /* stargz-snapshotter has no root in it */
 		toc_spoil(t, "the layer is empty");
 	if (toc_unfit(t)) {
 		str_copy(r->plain_reason, sizeof(r->plain_reason), toc_unfit(t));
-		return r->unpacked ? 0 : empty_frame(l->out, e);
+		return 0;
 	}
 	frame = podtar_split(l->pod, &lines);
 	digest_of(&split, DIGEST_SHA256, frame->data, frame->len);
