@@ -11,7 +11,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from lab import *
 
 
-DRIVERS = ("estargz", "zstdchunked", "zstdchunked,dialect=podman", "zstdchunked,dialect=both/podman", "nydus")
+DRIVERS = ("estargz", "zstdchunked", "zstdchunked,dialect=podman", "zstdchunked,dialect=both/podman", "nydus", "nydus,oci_ref=true",
+           "nydus,batch_size=0x40000")
 
 
 class Driver:
