@@ -264,6 +264,8 @@ class Lab:
 
     # ---- images
 
+    folders = False  # layers have entries for their folders, without which podman's dialect leaves them plain
+
     def push_blob(self, repo, b):
         d = 'sha256:' + hashlib.sha256(b).hexdigest()
         if self.http('HEAD', self.host, f'/v2/{repo}/blobs/{d}', headers=self.registry_headers())[0] != 200:
@@ -280,6 +282,10 @@ class Lab:
         rnd = random.Random(seed)
         raw = io.BytesIO()
         with tarfile.open(fileobj=raw, mode='w', format=tarfile.USTAR_FORMAT) as t:
+            for i in range(min(files, 3) if self.folders else 0):
+                m = tarfile.TarInfo(f'd{i}')
+                m.type, m.mode, m.mtime = tarfile.DIRTYPE, 0o755, 1700000000
+                t.addfile(m)
             for i in range(files):
                 data = rnd.randbytes(rnd.randrange(size)) * 3
                 m = tarfile.TarInfo(f'd{i % 3}/f{i}')
