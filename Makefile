@@ -44,8 +44,8 @@ PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) $(if $(HAVE_ISAL),-li
 COMMON := err mem buf str clock env fault log digest secret json stream \
 	config settings settings_keys settings_rules settings_write imageref platform storage \
 	driver_options target target_tag target_json target_hash rules startup notify \
-	loop tls httpframe httpd httpd_conn httpd_listen address http reply resp scripts redis task \
-	queue_view queue_events queue metrics
+	loop tls httpframe httpd httpd_conn httpd_listen address url http_message network xfer http \
+	reply resp scripts redis task queue_view queue_events queue metrics
 WORKER := packet sandbox limits pool out blobat layer resolve listing classify cache cachetag dictionary publish verify \
 	convert/convert convert/outcome convert/store convert/targets convert/items convert/reuse convert/layers \
 	convert/finish convert/result taskproc \

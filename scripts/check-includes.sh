@@ -36,7 +36,9 @@ target_json target_tag rules json clock -> task
 reply task -> queue_view
 reply redis -> queue_events
 queue_view queue_events redis task target_hash target_tag -> queue
-config stream address -> http
+str -> url http_message network
+address url http_message network -> xfer
+xfer stream -> http
 stream -> codec tar
 codec digest stream rafs_blake3 -> pool
 codec digest -> out
@@ -77,7 +79,7 @@ LIBRARIES = {  # header pattern -> the files that may include it
     r'event2?/|^event\.h|^evhttp': ['common/loop.c', 'common/httpd.c', 'common/httpd_impl.h', 'common/httpd_conn.c',
                                           'common/httpd_listen.c', 'common/resp.c', 'common/tls.c'],
     r'^openssl/': ['common/digest.c', 'common/secret.c', 'common/tls.c', 'common/tls.h', 'common/httpd.c', 'common/resp.c'],
-    r'^curl/': ['common/http.c'],
+    r'^curl/': ['common/url.c', 'common/network.h', 'common/network.c', 'common/xfer.c'],
     r'^hiredis': ['common/resp.c'],
     r'^json-c|^json\.h': ['common/json.c'],
     r'^yaml\.h': ['common/config.c'],

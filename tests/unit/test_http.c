@@ -1,4 +1,4 @@
-/* The HTTP client by itself: URLs, addresses, refusals, early answers. */
+/* The HTTP client by itself: addresses, refusals, early answers. */
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -9,60 +9,6 @@
 #include "common/scope.h"
 #include "common/stream.h"
 #include "tests/unit/fake.h"
-
-static void locations_resolve_as_rfc_3986_says(void **state)
-{
-	static const struct {
-		const char *location, *want; /* NULL: refused */
-	} cases[] = {
-		{"/v2/x?a=b", "https://h.example:8443/v2/x?a=b"},
-		{"y", "https://h.example:8443/a/y"},
-		{"?q=1", "https://h.example:8443/a/b?q=1"},
-		{"//other.example/z", "https://other.example/z"},
-		{"http://other.example/z#frag", "http://other.example/z"},
-		{"ftp://other.example/z", NULL},
-		{"file:///etc/passwd", NULL},
-		{"https://user:pw@other.example/", NULL},
-		{"https://h.example@evil.example/", NULL},
-	};
-
-	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		scoped_free char *url = NULL;
-		struct err e = {0};
-		int r = http_resolve("https://h.example:8443/a/b?x=y", cases[i].location, &url, &e);
-
-		assert_int_equal(r, cases[i].want ? 0 : -1);
-		if (cases[i].want)
-			assert_string_equal(url, cases[i].want);
-		else
-			assert_int_equal(e.code, ERR_INVALID);
-	}
-}
-
-static void queries_are_added_and_escaped(void **state)
-{
-	char *url = mem_strdup("http://h/p");
-
-	http_add_query(&url, "digest", "sha256:00", NULL);
-	assert_string_equal(url, "http://h/p?digest=sha256%3A00");
-	http_add_query(&url, "b", "x y&z", NULL);
-	assert_string_equal(url, "http://h/p?digest=sha256%3A00&b=x%20y%26z");
-	free(url);
-}
-
-static void urls_split_without_their_query(void **state)
-{
-	char *s, *h, *p;
-
-	assert_int_equal(http_split("https://h.example:8443/a/b?secret=1", &s, &h, &p, NULL), 0);
-	assert_string_equal(s, "https");
-	assert_string_equal(h, "h.example:8443");
-	assert_string_equal(p, "/a/b");
-	free(s);
-	free(h);
-	free(p);
-	assert_int_equal(http_split("no url at all", &s, &h, &p, NULL), -1);
-}
 
 static void addresses_have_kinds(void **state)
 {
@@ -295,9 +241,6 @@ static void traffic_counts_bodies(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(locations_resolve_as_rfc_3986_says),
-		T(queries_are_added_and_escaped),
-		T(urls_split_without_their_query),
 		T(addresses_have_kinds),
 		H(private_addresses_are_refused_unless_allowed),
 		H(link_local_addresses_are_always_refused),

@@ -16,6 +16,7 @@
 #include "common/scope.h"
 #include "common/stream.h"
 #include "common/str.h"
+#include "common/url.h"
 #include "worker/oci/descriptor.h"
 #include "worker/registry/registry_impl.h"
 
@@ -43,7 +44,7 @@ int registry_open(struct registry **out, struct http *h, const struct source_set
 		base = mem_strdup("https://registry-1.docker.io");
 	else
 		base = mem_printf("%s://%s", s->plain_http ? "http" : "https", s->host);
-	if (http_split(base, &scheme, &host, NULL, e) < 0)
+	if (url_split(base, &scheme, &host, NULL, e) < 0)
 		return err_wrap(e, "registry %s", s->host);
 	r = mem_zalloc(sizeof(*r));
 	r->h = h;
@@ -101,7 +102,7 @@ static char *host_name(const char *url)
 {
 	char *host = NULL, *end;
 
-	if (http_split(url, NULL, &host, NULL, NULL) < 0)
+	if (url_split(url, NULL, &host, NULL, NULL) < 0)
 		return NULL;
 	end = strchr(*host == '[' ? host + strcspn(host, "]") : host, ':');
 	if (end)
@@ -118,7 +119,7 @@ int registry_location(struct registry *r, const char *request_url, const struct 
 
 	if (!location)
 		return err_set(e, ERR_NET, "%s gave no Location for the upload", r->s->host);
-	if (http_resolve(request_url, location, &full, e) < 0)
+	if (url_resolve(request_url, location, &full, e) < 0)
 		return err_wrap(e, "%s", r->s->host);
 	theirs = host_name(full);
 	ours = host_name(r->base);
@@ -169,7 +170,7 @@ int registry_bad(struct registry *r, const struct ask *a, const struct http_resp
 	struct regerr_ask ask;
 	struct err mine = {0};
 
-	http_split(a->url, NULL, NULL, &path, NULL);
+	url_split(a->url, NULL, NULL, &path, NULL);
 	fill_regerr(r, a, path, &ask);
 	regerr_response(&ask, resp, &mine);
 	note_busy(r, &mine);

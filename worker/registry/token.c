@@ -21,6 +21,7 @@
 #include "common/scope.h"
 #include "common/secret.h"
 #include "common/str.h"
+#include "common/url.h"
 #include "worker/registry/challenge.h"
 #include "worker/registry/regerr.h"
 
@@ -165,10 +166,10 @@ int login_realm(const struct source_settings *s, const char *base, bool plain_ht
 		*own = true;
 		return 0;
 	}
-	if (http_resolve(base, realm, &full, NULL) < 0 || !strstr(realm, "://") ||
-	    http_split(full, &scheme, &host, NULL, NULL) < 0)
+	if (url_resolve(base, realm, &full, NULL) < 0 || !strstr(realm, "://") ||
+	    url_split(full, &scheme, &host, NULL, NULL) < 0)
 		return err_set(e, ERR_DENIED, "%s names no usable token service", s->host);
-	http_split(base, NULL, &base_host, NULL, NULL);
+	url_split(base, NULL, &base_host, NULL, NULL);
 	name = name_of(host);
 	base_name = name_of(base_host ? base_host : "");
 	public_name = name_of(s->host);
@@ -195,7 +196,7 @@ static int add_scopes(char **url, const char *scopes, struct err *e)
 	char *save = NULL;
 
 	for (char *p = strtok_r(copy, " ", &save); p; p = strtok_r(NULL, " ", &save))
-		if (http_add_query(url, "scope", p, e) < 0)
+		if (url_add_query(url, "scope", p, e) < 0)
 			return -1;
 	return 0;
 }
@@ -237,7 +238,7 @@ static int token_get(struct login *l, const char *scopes, const struct http_peer
 				 .timeout_ms = TOKEN_TIMEOUT_MS,
 				 .max_response = TOKEN_MAX};
 
-	if ((l->service && http_add_query(&url, "service", l->service, e) < 0) ||
+	if ((l->service && url_add_query(&url, "service", l->service, e) < 0) ||
 	    add_scopes(&url, scopes, e) < 0)
 		return -1;
 	q.url = url;
@@ -250,9 +251,9 @@ static int token_post(struct login *l, const char *scopes, const struct http_pee
 {
 	static const char *const headers[] = {"Content-Type: application/x-www-form-urlencoded",
 					      NULL};
-	scoped_free char *service = http_escape(l->service ? l->service : ""),
-			 *scope = http_escape(scopes);
-	scoped(login_value_freep) char *coded = http_escape(secret_value(l->s->password));
+	scoped_free char *service = url_escape(l->service ? l->service : ""),
+			 *scope = url_escape(scopes);
+	scoped(login_value_freep) char *coded = url_escape(secret_value(l->s->password));
 	scoped(login_value_freep) char *body =
 		mem_printf("grant_type=refresh_token&client_id=acceld&service=%s&scope=%s&"
 			   "refresh_token=%s",
@@ -326,7 +327,7 @@ static int token_fetch(struct login *l, struct token *t, struct err *e)
 	if (sent < 0) {
 		scoped_free char *host = NULL;
 
-		http_split(l->realm, NULL, &host, NULL, NULL);
+		url_split(l->realm, NULL, &host, NULL, NULL);
 		return err_wrap(e, "token service of %s (%s)", l->host, host ? host : "?");
 	}
 	if (http_status(r) != 200) {
@@ -334,7 +335,7 @@ static int token_fetch(struct login *l, struct token *t, struct err *e)
 		struct regerr_ask ask = {
 			.what = ASK_TOKEN, .host = l->host, .method = "GET", .user = login_user(l)};
 
-		http_split(l->realm, NULL, NULL, &path, NULL);
+		url_split(l->realm, NULL, NULL, &path, NULL);
 		ask.path = path;
 		return regerr_response(&ask, r, e);
 	}

@@ -15,6 +15,7 @@
 #include "common/scope.h"
 #include "common/str.h"
 #include "common/stream.h"
+#include "common/url.h"
 #include "worker/registry/registry_impl.h"
 
 enum {
@@ -475,7 +476,7 @@ static int put(struct upload *u, const struct digest *d, const void *body, size_
 	struct digest got;
 	int r;
 
-	if (http_add_query(&url, "digest", digest_text(d, text), e) < 0)
+	if (url_add_query(&url, "digest", digest_text(d, text), e) < 0)
 		return -1;
 	ask_of(u, &a, "PUT", url);
 	a.content_type = "application/octet-stream";
@@ -642,8 +643,8 @@ int blob_mount(struct registry *r, const char *repository, const char *from, con
 	struct err why = {0};
 	struct ask a;
 
-	if (http_add_query(&url, "mount", digest_text(d, text), e) < 0 ||
-	    http_add_query(&url, "from", from, e) < 0)
+	if (url_add_query(&url, "mount", digest_text(d, text), e) < 0 ||
+	    url_add_query(&url, "from", from, e) < 0)
 		return -1;
 	if (upload_open(&session, r, repository, e) < 0)
 		return -1;
