@@ -16,7 +16,8 @@
 #include "worker/registry/registry.h"
 #include "worker/resolve.h"
 
-#define CACHE_WAIT_MS (5 * 60 * 1000)
+/* A lease is renewed only while bytes come in (keep_leases), so who waits waits for progress. */
+#define CACHE_WAIT_MS (30 * 60 * 1000)
 
 enum cached { CACHED_HERE, CACHED_WRONG, CACHED_UNUSABLE };
 
