@@ -12,6 +12,7 @@
 #include "common/buf.h"
 #include "common/err.h"
 #include "common/json.h"
+#include "common/mem.h"
 #include "common/scope.h"
 #include "common/str.h"
 #include "common/stream.h"
@@ -80,6 +81,8 @@ struct run {
 	struct drv_layer *layer;
 	struct pool *pool;
 	struct out *out;
+	struct descriptor from; /* of the file, where the format names its source */
+	bool have_from;
 };
 
 static void run_fini(struct run *r)
@@ -90,6 +93,7 @@ static void run_fini(struct run *r)
 		r->drv->layer_close(r->layer);
 	if (r->im)
 		r->drv->image_close(r->im);
+	descriptor_fini(&r->from);
 }
 
 static int open_file(const char *file, int pass, struct source **s, struct err *e)
@@ -108,6 +112,31 @@ static int open_file(const char *file, int pass, struct source **s, struct err *
 		return err_errno(e, errno, "cannot open %s", file);
 	*s = source_from_fd(fd);
 	return 0;
+}
+
+/* What refers to the layer has to know its digest first. */
+static int measure(struct run *r, const char *file, struct err *e)
+{
+	bool is_stdin = !strcmp(file, "-");
+	scoped(source_freep) struct source *s = NULL;
+	scoped(hasher_freep) struct hasher *h = hasher_new(DIGEST_SHA256);
+	scoped_free char *piece = mem_alloc(1u << 20);
+	ssize_t n;
+
+	if (is_stdin && lseek(STDIN_FILENO, 0, SEEK_CUR) < 0)
+		return err_set(e, ERR_INVALID,
+			       "this needs the layer more than once: give a file, not -");
+	if (open_file(file, 0, &s, e) < 0)
+		return -1;
+	while ((n = source_read(s, piece, 1u << 20, e)) > 0) {
+		hasher_update(h, piece, (size_t)n);
+		r->from.size += (uint64_t)n;
+	}
+	hasher_final(h, &r->from.digest);
+	r->have_from = true;
+	if (n == 0 && is_stdin && lseek(STDIN_FILENO, 0, SEEK_SET) < 0)
+		return err_errno(e, errno, "rewind");
+	return (int)n;
 }
 
 static int feed(struct run *r, struct source **s, struct err *e)
@@ -136,7 +165,7 @@ static int one_pass(struct run *r, const struct pack *o, struct source **s, int 
 {
 	struct codec_opts codec = {.large_window = true};
 	struct out_opts opts = {.as = r->drv->encoding(&o->target)};
-	struct layer_in in = {0};
+	struct layer_in in = {.from = r->have_from ? &r->from : NULL};
 	bool wants_blocks = false;
 
 	if (codec_sniff(s, &in.codec, e) < 0)
@@ -192,8 +221,12 @@ static int pack(const struct pack *o, struct err *e)
 	po.buffer_bytes = largest > (4u << 20) ? largest : 4u << 20;
 	manifest_init(&m);
 	imageconfig_init(&cfg);
+	descriptor_init(&r.from);
 	if (pool_open(&r.pool, &po, e) < 0 ||
 	    r.drv->image_open(&r.im, &o->target, &m, &cfg, NULL, e) < 0)
+		return -1;
+	if (o->target.driver == DRIVER_NYDUS && o->target.nydus.oci_ref &&
+	    measure(&r, o->file, e) < 0)
 		return -1;
 	do {
 		scoped(source_freep) struct source *s = NULL;

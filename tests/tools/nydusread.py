@@ -86,6 +86,14 @@ def toc(blob):
     return found
 
 
+def section(blob, name):
+    flags, offset, stored, unpacked, digest = toc(blob)[name]
+    data = blob[offset:offset + stored]
+    data = unzstd(data, unpacked) if flags == 2 else data
+    assert hashlib.sha256(data).digest() == digest, name + ' is not what its digest says'
+    return data
+
+
 def chunk_infos(blob, sections):
     """(chunk infos, features, number of chunks, where contexts begin, their number)"""
     flags, offset, stored, unpacked, digest = sections['blob.meta']
