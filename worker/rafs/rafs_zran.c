@@ -198,12 +198,14 @@ bool rafs_zran_close(struct rafs_zran *z)
 		struct context *c = &z->context[i];
 		const struct end *end = end_at(z, c->last);
 
-		if (!end || end->out - c->start.out > CONTEXT_MAX) {
+		if (!end || c->last - c->start.out > CONTEXT_MAX) {
 			z->impossible = true;
 			break;
 		}
 		c->in_len = end->in - c->start.in;
-		c->out_len = end->out - c->start.out;
+		/* Not to the boundary: nydusd has inflate fill just so much, and takes the end of
+		 * the stream, which it would see there, for an error. */
+		c->out_len = c->last - c->start.out;
 	}
 	for (size_t i = 0; i < z->n_chunks && !z->impossible; i++) {
 		struct rafs_zran_chunk *c = &z->chunk[i].c;
