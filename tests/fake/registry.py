@@ -58,6 +58,7 @@ class State:
         self.lock = threading.RLock()
         self.auth = args.auth
         self.token_life = args.token_life
+        self.answering = set()  # requests whose answer has begun and that are not over
         self.clear()
 
     def clear(self):
@@ -150,6 +151,8 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, status, headers=None, body=b"", head=False):
         do = self.do
         headers = dict(headers or {})
+        if not self.path.startswith("/_fake/"):
+            self.state.answering.add(self)
         if isinstance(body, str):
             body = body.encode()
         if do.get("drop_answer"):
@@ -241,6 +244,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.serve()
             finally:
                 with s.lock:
+                    s.answering.discard(self)
                     line.update({"status": self.answered, "in": self.read_bytes, "out": self.sent_bytes,
                                  "ms": round((time.time() - started) * 1000)})
                     if s.args.log:
@@ -271,6 +275,9 @@ class Handler(BaseHTTPRequestHandler):
         what = self.path[len("/_fake/"):]
         data = self.body() if self.has_body() else b""
         out = ""
+        until = time.time() + 0.3
+        while what == "log" and s.answering and time.time() < until:
+            time.sleep(0.001)  # who has an answer asks what was written of it: the line is filled in after it
         with s.lock:
             if what == "rules":
                 s.rules = json.loads(data)
