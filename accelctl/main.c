@@ -90,6 +90,7 @@ static int bad_flag(const char *arg)
 
 int main(int argc, char **argv)
 {
+	mem_setup();
 	startup_log_version();
 	if (argc < 2 || str_eq(argv[1], "--help") || str_eq(argv[1], "-h")) {
 		help(stdout);

@@ -81,6 +81,14 @@ char *mem_printf(const char *fmt, ...)
 	return n < 0 ? must(NULL) : s;
 }
 
+/* glibc raises its threshold to the largest mapping that was freed: the transfers' and uploads'
+ * buffers would then come from the threads' arenas, and stay there when they are freed. */
+void mem_setup(void)
+{
+	mallopt(M_MMAP_THRESHOLD, 128 << 10);
+	mallopt(M_ARENA_MAX, 1);
+}
+
 void mem_trim(void)
 {
 	malloc_trim(0);

@@ -199,11 +199,11 @@ static int start_threads(struct pool *p, struct err *e)
 	return rc == 0 ? 0 : err_errno(e, rc, "cannot start a compressor thread");
 }
 
-/* With each writer's own: one for each thread, one that is being filled, and for every two threads
+/* With each writer's own, which is being filled: one for each thread, and for every four threads
  * one that waits, as a piece that takes long keeps those behind it from being written. */
 uint32_t pool_shared(uint32_t threads)
 {
-	return threads < SHARED_MAX * 2 / 3 ? (3 * threads + 1) / 2 : SHARED_MAX;
+	return threads < SHARED_MAX * 4 / 5 ? threads + threads / 4 : SHARED_MAX;
 }
 
 int pool_open(struct pool **to, const struct pool_opts *o, struct err *e)

@@ -29,7 +29,7 @@ int pool_open(struct pool **p, const struct pool_opts *o,
 	      struct err *e); /* the shared buffers are mapped here */
 void pool_freep(struct pool **p);
 size_t pool_buffer_bytes(const struct pool *p);
-uint32_t pool_shared(uint32_t threads); /* 3 for every 2, at most 16 */
+uint32_t pool_shared(uint32_t threads); /* 5 for every 4, at most 16 */
 bool pool_verifies(const struct pool *p);
 /* cgroup cpu.max and affinity, never the host's count; at least 1. */
 uint32_t pool_cpus(void);

@@ -2,7 +2,6 @@
 #include "worker/taskproc.h"
 
 #include <pthread.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -609,7 +608,7 @@ int taskproc_main(void)
 
 	startup_die_with_parent();
 	signal(SIGPIPE, SIG_IGN);
-	mallopt(M_ARENA_MAX, 1);
+	mem_setup();
 	log_bind_module("converter");
 	packet_reader_init(&reader);
 	if (begin(&p, &reader, &e) < 0) {
