@@ -196,7 +196,8 @@ static void a_body_limit_halves_the_pieces(void **state)
 	/* The limit may show when more was sent than is held: then the layer comes again. */
 	send_to("p/app", NULL);
 	arrives();
-	assert_true(fake_count("\"PATCH\"", "\"content_range\": \"0-1048575\"", "\"status\": 202") >= 1);
+	assert_true(fake_count("\"PATCH\"", "\"content_range\": \"0-1048575\"",
+			       "\"status\": 202") >= 1);
 }
 
 static void a_body_limit_below_a_small_blob_is_met_too(void **state)
