@@ -48,7 +48,7 @@ static void urls_are_seen_and_an_unknown_platform_member_survives(void **s)
 	static const char text[] =
 		"{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"m\",\"digest\":\"" DIG
 		"\",\"size\":5,\"platform\":{\"architecture\":\"amd64\",\"os\":\"linux\","
-		"\"os.version\":\"10\",\"variant\":\"v2\",\"os.features\":[\"f\"]},"
+		"\"os.version\":\"10\",\"os.features\":[\"f\"],\"variant\":\"v2\",\"own\":1},"
 		"\"artifactType\":\"t\",\"data\":\"e30=\"}],\"annotations\":{\"z\":\"\"},\"own\":"
 		"null}";
 	struct buf b = BUF_INIT(1 << 20);
@@ -58,7 +58,7 @@ static void urls_are_seen_and_an_unknown_platform_member_survives(void **s)
 	assert_int_equal(index_parse(&x, text, strlen(text), &e), 0);
 	assert_string_equal(x.manifests[0].platform.variant, "v2");
 	assert_false(x.manifests[0].has_urls);
-	assert_int_equal(index_write(&x, &b, &e), 0);
+	assert_int_equal(index_write(&x, JSON_COMPACT, &b, &e), 0);
 	assert_string_equal(b.data, text);
 	index_fini(&x);
 	buf_fini(&b);

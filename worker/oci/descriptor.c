@@ -259,6 +259,10 @@ struct json *descriptor_to_json(const struct descriptor *d)
 		json_set_str(p, "os", d->platform.os);
 		if (d->platform.os_version[0])
 			json_set_str(p, "os.version", d->platform.os_version);
+		if (json_has(json_get(d->extra, "platform"), "os.features")) /* Go's order */
+			json_set(p, "os.features",
+				 json_clone(
+					 json_get(json_get(d->extra, "platform"), "os.features")));
 		if (d->platform.variant[0])
 			json_set_str(p, "variant", d->platform.variant);
 		oci_add_extra(p, json_get(d->extra, "platform"));

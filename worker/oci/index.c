@@ -93,7 +93,7 @@ int index_parse(struct index *x, const char *p, size_t n, struct err *e)
 	return 0;
 }
 
-int index_write(const struct index *x, struct buf *to, struct err *e)
+int index_write(const struct index *x, enum json_style style, struct buf *to, struct err *e)
 {
 	scoped(json_freep) struct json *j = json_new_object();
 	struct json *list = json_new_array();
@@ -111,7 +111,7 @@ int index_write(const struct index *x, struct buf *to, struct err *e)
 	if (x->annotations.n)
 		json_set(j, "annotations", annotations_to_json(&x->annotations));
 	oci_add_extra(j, x->extra);
-	return json_write(j, JSON_COMPACT, to, e);
+	return json_write(j, style, to, e);
 }
 
 struct descriptor *index_add(struct index *x)

@@ -3,6 +3,7 @@
 #ifndef WORKER_OCI_INDEX_H
 #define WORKER_OCI_INDEX_H
 
+#include "common/json.h"
 #include "worker/oci/descriptor.h"
 
 struct buf;
@@ -22,7 +23,7 @@ struct index {
 void index_init(struct index *x);
 void index_fini(struct index *x);
 int index_parse(struct index *x, const char *p, size_t n, struct err *e);
-int index_write(const struct index *x, struct buf *to, struct err *e);
+int index_write(const struct index *x, enum json_style style, struct buf *to, struct err *e);
 struct descriptor *index_add(struct index *x);
 
 #endif
