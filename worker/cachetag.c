@@ -388,7 +388,7 @@ static int write_index(struct cachetag *c, struct buf *to, struct err *e)
 	/* Its acceld marshals what it read again, and takes that for the size and the digest of the
 	 * bytes: with any other form of them it fails. */
 	if (r == 0)
-		r = index_write(&x, JSON_PRETTY, to, e);
+		r = index_write_indented(&x, to, e);
 	index_fini(&x);
 	return r;
 }

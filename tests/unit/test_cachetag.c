@@ -372,8 +372,8 @@ static void ours_is_what_upstream_writes_but_for_two_annotations(void **s)
 	{
 		struct buf ta = BUF_INIT(1 << 20), tb = BUF_INIT(1 << 20);
 
-		assert_int_equal(index_write(&ours, JSON_COMPACT, &ta, &e), 0);
-		assert_int_equal(index_write(&theirs, JSON_COMPACT, &tb, &e), 0);
+		assert_int_equal(index_write(&ours, &ta, &e), 0);
+		assert_int_equal(index_write(&theirs, &tb, &e), 0);
 		assert_string_equal(ta.data, tb.data);
 		buf_fini(&ta);
 		buf_fini(&tb);

@@ -730,7 +730,7 @@ static void assert_merge(const char *options, const char *const *sources, size_t
 	assert_int_equal(nydus_driver.index(&t, index_file ? &src : NULL, child, n, &store.s, &push,
 					    &to, &e),
 			 1);
-	assert_int_equal(index_write(&to, JSON_COMPACT, &b, &e), 0);
+	assert_int_equal(index_write(&to, &b, &e), 0);
 	snprintf(text, sizeof(text), "%s.index.json", capture_base);
 	theirs = capture(text);
 	ours = parse(b.data, b.len);

@@ -58,7 +58,7 @@ static void urls_are_seen_and_an_unknown_platform_member_survives(void **s)
 	assert_int_equal(index_parse(&x, text, strlen(text), &e), 0);
 	assert_string_equal(x.manifests[0].platform.variant, "v2");
 	assert_false(x.manifests[0].has_urls);
-	assert_int_equal(index_write(&x, JSON_COMPACT, &b, &e), 0);
+	assert_int_equal(index_write(&x, &b, &e), 0);
 	assert_string_equal(b.data, text);
 	index_fini(&x);
 	buf_fini(&b);

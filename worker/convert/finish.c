@@ -125,7 +125,7 @@ static int finish_part(struct conv *c, struct column *k, size_t i, struct err *e
 static int copy_index(struct index *to, const struct index *from, struct err *e)
 {
 	struct buf b = BUF_INIT(16u << 20);
-	int r = index_write(from, JSON_COMPACT, &b, e);
+	int r = index_write(from, &b, e);
 
 	if (r == 0)
 		r = index_parse(to, b.data, b.len, e);
@@ -187,7 +187,7 @@ int column_finish(struct conv *c, struct column *k, struct err *e)
 	r = make_index(c, k, &x, e);
 	if (r > 0) {
 		annotate(c, k, &x.annotations, &c->source.body.digest);
-		r = index_write(&x, JSON_COMPACT, &k->index_text, e);
+		r = index_write(&x, &k->index_text, e);
 		str_copy(k->index_type, sizeof(k->index_type),
 			 x.media_type[0] ? x.media_type : MT_OCI_INDEX);
 	}

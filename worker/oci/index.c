@@ -93,7 +93,7 @@ int index_parse(struct index *x, const char *p, size_t n, struct err *e)
 	return 0;
 }
 
-int index_write(const struct index *x, enum json_style style, struct buf *to, struct err *e)
+static int write_as(const struct index *x, enum json_style style, struct buf *to, struct err *e)
 {
 	scoped(json_freep) struct json *j = json_new_object();
 	struct json *list = json_new_array();
@@ -112,6 +112,16 @@ int index_write(const struct index *x, enum json_style style, struct buf *to, st
 		json_set(j, "annotations", annotations_to_json(&x->annotations));
 	oci_add_extra(j, x->extra);
 	return json_write(j, style, to, e);
+}
+
+int index_write(const struct index *x, struct buf *to, struct err *e)
+{
+	return write_as(x, JSON_COMPACT, to, e);
+}
+
+int index_write_indented(const struct index *x, struct buf *to, struct err *e)
+{
+	return write_as(x, JSON_PRETTY, to, e);
 }
 
 struct descriptor *index_add(struct index *x)

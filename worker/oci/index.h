@@ -3,7 +3,6 @@
 #ifndef WORKER_OCI_INDEX_H
 #define WORKER_OCI_INDEX_H
 
-#include "common/json.h"
 #include "worker/oci/descriptor.h"
 
 struct buf;
@@ -23,7 +22,9 @@ struct index {
 void index_init(struct index *x);
 void index_fini(struct index *x);
 int index_parse(struct index *x, const char *p, size_t n, struct err *e);
-int index_write(const struct index *x, enum json_style style, struct buf *to, struct err *e);
+int index_write(const struct index *x, struct buf *to, struct err *e);
+/* The bytes that Go's MarshalIndent("", "  ") makes of it. */
+int index_write_indented(const struct index *x, struct buf *to, struct err *e);
 struct descriptor *index_add(struct index *x);
 
 #endif
