@@ -32,6 +32,9 @@ struct http_request {
 	uint64_t idle_ms;      /* no byte for that long is an error; 0: 60 s */
 	bool no_redirect;
 	bool expect_continue;
+	/* Of a streamed body: ending it early does no harm, and the answer is worth having.  When
+	 * all is cancelled it is ended so, and the answer may come for 2 s. */
+	bool may_end_early;
 	bool fresh_connection; /* after a broken one */
 	bool foreign; /* the URL leads to a host that is not the peer: no Authorization, no client
 			 certificate */

@@ -97,9 +97,13 @@ static bool run_commands(struct network *n)
 		struct err e = {0};
 
 		cancelled_error(&e);
-		for (size_t i = n->n_live; i-- > 0;)
-			if (stop || !n->live[i]->cleans_up)
-				n->live[i]->ops->failed(n->live[i], &e);
+		for (size_t i = n->n_live; i-- > 0;) {
+			x = n->live[i];
+			if (stop)
+				x->ops->failed(x, &e);
+			else if (!x->cleans_up)
+				x->ops->cancelled(x, &e);
+		}
 	}
 	return !stop;
 }

@@ -21,7 +21,10 @@ struct network_ops { /* all called on the network thread */
 	void (*tick)(struct network_job *j, uint64_t now_ms); /* every 250 ms or sooner; mono ms */
 	/* It is over.  It may still be among those that run: network_remove. */
 	void (*over)(struct network_job *j, CURLcode c);
-	void (*failed)(struct network_job *j, const struct err *why); /* cancelled; not added */
+	/* It was not added, or the thread ends. */
+	void (*failed)(struct network_job *j, const struct err *why);
+	/* After network_cancel_all, again and again until it runs no more. */
+	void (*cancelled)(struct network_job *j, const struct err *why);
 	void (*free)(struct network_job *j);
 };
 
@@ -39,7 +42,8 @@ struct network_job { /* first member of a transfer; its maker sets the first fou
 /* connections: kept open for reuse, per host; 0: 8. */
 int network_open(struct network **n, uint32_t connections, struct err *e);
 void network_freep(struct network **n); /* cancels what runs, joins the thread */
-/* All jobs fail with ERR_CANCELLED, those that come later too; but those that clean up. */
+/* All jobs are cancelled with ERR_CANCELLED, and those that come later fail; but those that clean
+ * up. */
 void network_cancel_all(struct network *n);
 int network_check(struct network *n, struct err *e); /* ERR_CANCELLED after network_cancel_all */
 

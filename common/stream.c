@@ -68,6 +68,11 @@ int sink_finish(struct sink *s, struct err *e)
 	return r;
 }
 
+bool sink_is_open(const struct sink *s)
+{
+	return s->state == STREAM_OPEN;
+}
+
 uint64_t sink_pos(const struct sink *s)
 {
 	return s->pos;

@@ -3,6 +3,7 @@
 #ifndef COMMON_STREAM_H
 #define COMMON_STREAM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -20,7 +21,8 @@ void source_freep(struct source **s); /* frees what is there, leaves NULL */
 int sink_write(struct sink *s, const void *buf, size_t n, struct err *e); /* all of it */
 int sink_finish(struct sink *s, struct err *e); /* once, last: writes the trailer, commits */
 uint64_t sink_pos(const struct sink *s);
-void sink_freep(struct sink **s); /* the same; unfinished: publishes nothing */
+bool sink_is_open(const struct sink *s); /* neither finished nor failed */
+void sink_freep(struct sink **s);	 /* the same; unfinished: publishes nothing */
 
 int stream_copy(struct sink *to, struct source *from, uint64_t *bytes,
 		struct err *e); /* not finished */

@@ -36,6 +36,7 @@ enum {
 	RESUME_SEND_AT = 128 << 10, /* a paused upload goes on when that much is there */
 	CONNECT_MS = 10000,
 	IDLE_MS = 60000,
+	END_MS = 2000, /* for the answer to a body that a cancellation ended */
 	MAX_HEADER_BYTES = 128 << 10,
 	DEFAULT_RESPONSE = 64 << 10,
 	CA_MAX = 4 << 20,
@@ -48,13 +49,13 @@ struct xfer {
 	char curl_words[CURL_ERROR_SIZE];
 	char *host; /* host:port, port always there */
 	char *name; /* host, as a user wrote it */
-	bool allow_private, want_stream, upload;
+	bool allow_private, want_stream, upload, may_end_early;
 	char *ca_file, *cert_file;
 	uint64_t max_response, idle_ms, timeout_ms;
 
 	/* the network thread's */
 	bool kick, overflow, head_broken;
-	uint64_t last_ms, expected;
+	uint64_t last_ms, expected, end_ms; /* end_ms: of the wait for a cancelled one's answer */
 	curl_off_t sent;
 	char refused[160];
 
@@ -64,6 +65,7 @@ struct xfer {
 	bool paused;   /* by the ring: not idle */
 	bool resuming; /* a resume was posted and not run yet */
 	bool finished; /* an upload's last byte is in the ring */
+	bool ending;   /* cancelled: its body ends where it is */
 	size_t want;   /* the waiting side wakes when that much is there */
 	char *ring;
 	uint64_t head, tail;
@@ -464,6 +466,28 @@ static void job_failed(struct network_job *j, const struct err *why)
 	finish(of(j), why);
 }
 
+static void job_cancelled(struct network_job *j, const struct err *why)
+{
+	struct xfer *x = of(j);
+	uint64_t now = clock_mono_ms();
+	bool ends = false;
+
+	pthread_mutex_lock(&x->lock);
+	if (x->may_end_early && x->tail > 0 && !x->ending) {
+		ends = x->ending = x->finished = true;
+		x->tail = x->head;
+		x->paused = false;
+		pthread_cond_broadcast(&x->changed);
+	}
+	pthread_mutex_unlock(&x->lock);
+	if (ends) {
+		x->end_ms = now + END_MS;
+		curl_easy_pause(x->job.easy, CURLPAUSE_CONT);
+	} else if (!x->ending || now >= x->end_ms) {
+		finish(x, why);
+	}
+}
+
 static void job_started(struct network_job *j)
 {
 	of(j)->last_ms = clock_mono_ms();
@@ -508,6 +532,7 @@ static const struct network_ops job_ops = {.started = job_started,
 					   .tick = job_tick,
 					   .over = job_over,
 					   .failed = job_failed,
+					   .cancelled = job_cancelled,
 					   .free = job_free};
 
 /* ---- making a transfer */
@@ -744,6 +769,7 @@ int xfer_start(struct xfer **out, struct xfer_shared *shared, const struct http_
 	x->allow_private = hop->allow_private;
 	x->want_stream = want_stream;
 	x->upload = upload;
+	x->may_end_early = q->may_end_early;
 	x->max_response = q->max_response ? q->max_response : DEFAULT_RESPONSE;
 	x->idle_ms = q->idle_ms ? q->idle_ms : IDLE_MS;
 	x->timeout_ms = q->timeout_ms;
@@ -819,6 +845,8 @@ static int upload_over(const struct xfer *x, struct err *e)
 {
 	if (x->failed)
 		return e ? (*e = x->err, -1) : -1;
+	if (x->ending)
+		return err_set(e, ERR_CANCELLED, "cancelled");
 	return err_set(e, ERR_NET, "%s answered %d after %" PRIu64 " bytes were sent", x->name,
 		       x->r->status, x->tail);
 }
@@ -826,7 +854,7 @@ static int upload_over(const struct xfer *x, struct err *e)
 /* The answer is here before the body is over.  A good one does not end it. */
 static bool refused_early(const struct xfer *x)
 {
-	return x->done || (x->headers_done && x->r->status >= 300);
+	return x->done || x->ending || (x->headers_done && x->r->status >= 300);
 }
 
 int xfer_write(struct xfer *x, const void *p, size_t n, struct err *e)

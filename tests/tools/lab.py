@@ -127,8 +127,8 @@ class Registry:
     def open_uploads(self):
         n = 0
         for root, dirs, _ in os.walk(self.dir):
-            if os.path.basename(root) == "_uploads":
-                n += len(dirs)
+            if os.path.basename(root) == "_uploads":  # it stores a hash state after a DELETE, which it answered with 204
+                n += sum(os.path.exists(f"{root}/{x}/startedat") for x in dirs)
         return n
 
 

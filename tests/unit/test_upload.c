@@ -118,6 +118,28 @@ static void what_is_not_committed_is_deleted(void **state)
 	upload_freep(&u);
 	fake_assert_no_uploads();
 	assert_int_equal(fake_count("\"DELETE\"", NULL, NULL), 1);
+	/* Not broken off: a registry may know the session by what it answered to this alone. */
+	assert_int_equal(fake_count("\"PATCH\"", "\"status\": 202", "\"in\": 5242880"), 1);
+}
+
+static void a_cancelled_stream_ends_and_its_session_is_deleted(void **state)
+{
+	struct upload *u = NULL;
+	struct err e = {0};
+	int r = 0;
+
+	make(5 * MIB);
+	assert_int_equal(upload_open(&u, fake.r, "p/app", &e), 0);
+	assert_int_equal(upload_write(u, bytes, size, &e), 0);
+	http_cancel_all(fake.h);
+	for (int i = 0; r == 0 && i < 100; i++)
+		r = upload_write(u, bytes, size, &e);
+	assert_int_equal(r, -1);
+	assert_int_equal(e.code, ERR_CANCELLED);
+	upload_freep(&u);
+	fake_assert_no_uploads();
+	assert_int_equal(fake_count("\"PATCH\"", "\"status\": 202", NULL), 1);
+	assert_int_equal(fake_count("\"DELETE\"", NULL, NULL), 1);
 }
 
 static void nothing_is_sent_for_an_upload_that_is_dropped_early(void **state)
@@ -528,6 +550,7 @@ int main(void)
 		U(an_empty_blob_is_a_blob),
 		U(a_blob_that_is_there_is_not_sent),
 		U(a_large_blob_is_one_streamed_patch),
+		U(a_cancelled_stream_ends_and_its_session_is_deleted),
 		U(what_is_not_committed_is_deleted),
 		U(nothing_is_sent_for_an_upload_that_is_dropped_early),
 		U(a_wrong_size_at_commit_is_our_bug),

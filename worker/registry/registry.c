@@ -359,6 +359,7 @@ int registry_send(struct registry *r, const struct ask *a, uint64_t content_leng
 	lines_fill(&lines, a);
 	request_of(r, a, &lines, NULL, &q);
 	q.expect_continue = true;
+	q.may_end_early = content_length == UINT64_MAX;
 	if (!q.foreign && login_value(r->login, scope, true, &value, e) < 0) {
 		lines_fini(&lines);
 		return -1;

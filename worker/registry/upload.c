@@ -344,6 +344,8 @@ static int stream_broke(struct upload *u, bool may_login, struct err *why)
 	scoped(http_response_freep) struct http_response *resp = NULL;
 	bool all_held = u->held_n == u->written;
 
+	if (why->code == ERR_CANCELLED)
+		return -1;
 	if (http_send_response(u->sink, &resp, why) == 0)
 		return stream_refused(u, resp, may_login, why);
 	if (why->code != ERR_NET)
@@ -600,12 +602,26 @@ int upload_commit(struct upload *u, const struct digest *d, uint64_t size, struc
 	return 0;
 }
 
+/* A stream that is broken off leaves a session that some registries cannot name any more: its URL
+ * says how much it holds, and only the answer to the stream tells that. */
+static void break_off(struct upload *u)
+{
+	scoped(http_response_freep) struct http_response *resp = NULL;
+
+	if (sink_is_open(u->sink) && sink_finish(u->sink, NULL) < 0)
+		return;
+	if (http_send_response(u->sink, &resp, NULL) == 0 && resp && http_status(resp) / 100 == 2)
+		next_url(u, resp, NULL);
+}
+
 void upload_freep(struct upload **up)
 {
 	struct upload *u = *up;
 
 	if (!u)
 		return;
+	if (u->sink && u->state == UPLOAD_STREAM)
+		break_off(u);
 	sink_freep(&u->sink);
 	if (u->state != UPLOAD_DONE)
 		drop_session(u);
